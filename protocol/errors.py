@@ -1,0 +1,98 @@
+"""Every error that a user of montemq can meet, one sentence each; a leaf that imports nothing."""
+
+
+class MontemqError(Exception):
+    """Base of all errors of montemq; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(MontemqError):
+    """The command, run file or parameters are wrong; the text names field, value and rule."""
+
+    exit_code = 2
+
+
+class BrokerError(MontemqError):
+    """The broker, or a service behind it, cannot be used; base of the sentences that say why."""
+
+    exit_code = 3
+
+
+class BrokerUnreachableError(BrokerError):
+    """Nothing that speaks AMQP answers at the address."""
+
+
+class BrokerRefusedError(BrokerError):
+    """The broker answers and refuses: user, password, virtual host or permission."""
+
+
+class TopologyMissingError(BrokerError):
+    """A queue or exchange of montemq does not exist on this broker."""
+
+
+class ConnectionLostError(BrokerError):
+    """An established connection or channel ended; the caller reconnects."""
+
+
+class LockedError(BrokerError):
+    """Somebody else holds this lock (an exclusive queue)."""
+
+
+class NoAggregatorError(BrokerError):
+    """The broker is there, but no aggregator answers."""
+
+
+class TimedOutError(MontemqError):
+    """The caller's time limit passed; the run goes on and can be resumed."""
+
+    exit_code = 4
+
+
+class RunFailedError(MontemqError):
+    """The run ended because a block kept failing; the text names the first error."""
+
+    exit_code = 5
+
+
+class RunIdTakenError(MontemqError):
+    """The run id names another definition."""
+
+    exit_code = 6
+
+
+class RunCancelledError(MontemqError):
+    """Somebody cancelled the run."""
+
+    exit_code = 7
+
+
+class UnknownRunError(MontemqError):
+    """No run of this id is known to the aggregator."""
+
+    exit_code = 2
+
+
+class NotFiniteError(MontemqError):
+    """A model returned NaN or an infinity."""
+
+
+class StoreError(MontemqError):
+    """The aggregator's store cannot be used: wrong store, newer schema, or fenced off."""
+
+
+class MessageRefusedError(MontemqError):
+    """A message does not follow the protocol.
+
+    Parameters
+    ----------
+    reason
+        One of a closed set of words (a metric label): see `protocol.messages.RefusalReason`.
+    text
+        What exactly is wrong with it.
+    """
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(f"{reason}: {text}")
+        self.reason = reason
+        self.text = text

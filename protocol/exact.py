@@ -1,0 +1,145 @@
+"""Exact binary numbers: integers scaled by a power of two, so that sums do not depend on order.
+
+Addition and multiplication of `Exact` lose nothing; rounding happens once, in an estimate.
+"""
+
+import math
+import struct
+from collections.abc import Iterable
+from fractions import Fraction
+
+MAX_SHIFT = 2200
+"""Largest absolute shift on the wire: squares of the smallest doubles reach 2**-2148."""
+
+MAX_BYTES = 600
+"""Longest wire form: 2 bytes of shift, a mantissa that spans the range of squares and 64 bits."""
+
+SHIFT_BYTES = 2
+
+
+class Exact:
+    """The number mantissa · 2**shift in canonical form: an odd mantissa, or zero as (0, 0).
+
+    Build one with `exact`, `from_float` or `from_bytes`; the constructor does not normalise. Not
+    a dataclass: pydantic would turn one into a map, and these are made by the thousand.
+    """
+
+    __slots__ = ("mantissa", "shift")
+
+    def __init__(self, mantissa: int, shift: int) -> None:
+        self.mantissa = mantissa
+        self.shift = shift
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Exact):
+            return NotImplemented
+        return self.mantissa == other.mantissa and self.shift == other.shift
+
+    def __hash__(self) -> int:
+        return hash((self.mantissa, self.shift))
+
+    def __repr__(self) -> str:
+        return f"Exact({self.mantissa}, {self.shift})"
+
+    def __add__(self, other: "Exact") -> "Exact":
+        if self.shift <= other.shift:
+            return exact(self.mantissa + (other.mantissa << (other.shift - self.shift)), self.shift)
+        return exact((self.mantissa << (self.shift - other.shift)) + other.mantissa, other.shift)
+
+    def __mul__(self, other: "Exact") -> "Exact":
+        # A product of odd mantissas is odd, so this is canonical as it stands.
+        mantissa = self.mantissa * other.mantissa
+        return Exact(mantissa, self.shift + other.shift) if mantissa else ZERO
+
+    def fraction(self) -> Fraction:
+        """Return the same number as a `Fraction`."""
+        if self.shift >= 0:
+            return Fraction(self.mantissa << self.shift)
+        return Fraction(self.mantissa, 1 << -self.shift)
+
+    def to_bytes(self) -> bytes:
+        """Return the wire form: shift as big-endian int16, mantissa as shortest two's complement.
+
+        Raises
+        ------
+        OverflowError
+            The shift is beyond ±2200 or the form is longer than 600 bytes.
+        """
+        if abs(self.shift) > MAX_SHIFT:
+            raise OverflowError(f"shift {self.shift} is beyond ±{MAX_SHIFT}")
+        length = (self.mantissa + (self.mantissa < 0)).bit_length() // 8 + 1 if self.mantissa else 0
+        if length > MAX_BYTES - SHIFT_BYTES:
+            raise OverflowError(
+                f"mantissa of {length} bytes is longer than {MAX_BYTES - SHIFT_BYTES}"
+            )
+        return struct.pack(">h", self.shift) + self.mantissa.to_bytes(length, "big", signed=True)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Exact":
+        """Read the wire form; whatever is not canonical is refused.
+
+        Raises
+        ------
+        ValueError
+            The form is too long or short, out of range, or another form of the same number.
+        """
+        if not SHIFT_BYTES <= len(data) <= MAX_BYTES:
+            raise ValueError(f"exact number of {len(data)} bytes, allowed are 2 to {MAX_BYTES}")
+        shift: int = struct.unpack(">h", data[:SHIFT_BYTES])[0]
+        number = cls(int.from_bytes(data[SHIFT_BYTES:], "big", signed=True), shift)
+        odd_or_zero = number.mantissa & 1 or number == ZERO
+        if not odd_or_zero or abs(shift) > MAX_SHIFT or number.to_bytes() != data:
+            raise ValueError(f"exact number {data.hex()} is not in canonical form")
+        return number
+
+
+ZERO = Exact(0, 0)
+
+
+def exact(mantissa: int, shift: int = 0) -> Exact:
+    """Return mantissa · 2**shift in canonical form."""
+    if not mantissa:
+        return ZERO
+    zeros = (mantissa & -mantissa).bit_length() - 1
+    return Exact(mantissa >> zeros, shift + zeros)
+
+
+def from_float(value: float) -> Exact:
+    """Return a finite double, exactly.
+
+    Raises
+    ------
+    OverflowError, ValueError
+        The value is an infinity or NaN.
+    """
+    numerator, denominator = value.as_integer_ratio()
+    return exact(numerator, 1 - denominator.bit_length())
+
+
+def exact_sum(numbers: Iterable[Exact]) -> Exact:
+    """Return the sum, without a canonical form for every intermediate value."""
+    mantissa, shift = 0, 0
+    for number in numbers:
+        if number.shift < shift:
+            mantissa <<= shift - number.shift
+            shift = number.shift
+        mantissa += number.mantissa << (number.shift - shift)
+    return exact(mantissa, shift)
+
+
+def rounded_sqrt(value: Fraction) -> float:
+    """Return the square root of a rational >= 0, rounded from at least 64 correct bits.
+
+    Raises
+    ------
+    ValueError
+        The value is negative.
+    """
+    if value < 0:
+        raise ValueError(f"square root of the negative number {float(value)}")
+    if not value:
+        return 0.0
+    scale = max(0, 130 - value.numerator.bit_length() + value.denominator.bit_length()) // 2 + 1
+    root = math.isqrt((value.numerator << (2 * scale)) // value.denominator)
+    # The sticky bit keeps the rounding right when the remainder was cut off.
+    return float(Fraction(2 * root + 1, 1 << (scale + 1)))

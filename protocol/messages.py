@@ -1,0 +1,383 @@
+"""Every message of the protocol as a typed value, and the two functions between it and its bytes.
+
+Units, limits and the meaning of absence stand in `protocol/README.md`.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from protocol.codec import pack, unpack
+from protocol.definition import (
+    Block,
+    BlockCount,
+    BlockSize,
+    Cell,
+    Definition,
+    Lane,
+    Name,
+    Params,
+    RunId,
+    Sampling,
+    Seed,
+    Strict,
+)
+from protocol.errors import MessageRefusedError
+from protocol.results import Result
+from protocol.statistics import Statistics
+
+CONTENT_TYPE = "application/msgpack"
+
+Hash = Annotated[bytes, Field(min_length=32, max_length=32)]
+Attempt = Annotated[int, Field(ge=0, lt=2**64)]
+Counter = Annotated[int, Field(ge=0, lt=2**63)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+ConsumerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,119}$")]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]{1,64}$")]
+Sentence = Annotated[str, Field(max_length=2048)]
+BlockRange = tuple[Block, BlockCount]
+"""First block and how many."""
+
+
+class RefusalReason(StrEnum):
+    """Why a message was refused; a closed set, because it labels a metric."""
+
+    OVERSIZED = "oversized"
+    MALFORMED = "malformed"
+    UNKNOWN_TYPE = "unknown_type"
+    INVALID = "invalid"
+    UNKNOWN_RUN = "unknown_run"
+    WRONG_DEFINITION = "wrong_definition"
+    OUT_OF_RANGE = "out_of_range"
+    CROSSES_CHECKPOINT = "crosses_checkpoint"
+    WRONG_SHAPE = "wrong_shape"
+
+
+class RunState(StrEnum):
+    """Where a run is in its life."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class FailureKind(StrEnum):
+    """Why a chunk gave no partial."""
+
+    MODEL_ERROR = "model_error"
+    INVALID_PARAMS = "invalid_params"
+    UNSUPPORTED_MODEL = "unsupported_model"
+    TIMEOUT = "timeout"
+    CRASH = "crash"
+    NOT_FINITE = "not_finite"
+    DECLINED = "declined"
+
+
+class ConsumerState(StrEnum):
+    """What a consumer is doing."""
+
+    RUNNING = "running"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+class Message(Strict):
+    """Base of all messages; `type` is the AMQP property of that name, `limit` bytes at most."""
+
+    type: ClassVar[str]
+    limit: ClassVar[int] = 1 << 16
+
+
+class ChunkScope(Message):
+    """The fields by which chunk, partial and failure name the work they are about."""
+
+    run: RunId
+    definition: Hash
+    attempt: Attempt
+    cell: Cell
+    first_block: Block
+    blocks: BlockCount
+
+    @model_validator(mode="after")
+    def _ends_in_range(self) -> Self:
+        if self.stop_block > 2**32:
+            raise ValueError(f"the chunk ends at block {self.stop_block}, beyond 2**32")
+        return self
+
+    @property
+    def stop_block(self) -> int:
+        """One past the last block."""
+        return self.first_block + self.blocks
+
+
+class Chunk(ChunkScope):
+    """Work: a range of blocks of one cell, with all that is needed to compute it."""
+
+    type: ClassVar[str] = "chunk.v1"
+    limit: ClassVar[int] = 1 << 17
+
+    block_size: BlockSize
+    model: Name
+    model_version: Annotated[int, Field(ge=1, lt=2**31)]
+    params: Params
+    sampling: Sampling
+    seed: Seed
+    not_by: ConsumerName | None = None
+
+
+class Partial(ChunkScope):
+    """The exact statistics of one chunk."""
+
+    type: ClassVar[str] = "partial.v1"
+    limit: ClassVar[int] = 1 << 20
+
+    statistics: Statistics
+    consumer: ConsumerName
+    host: ConsumerName
+    cpu_seconds: Seconds
+    engine: Word
+
+
+class Failure(ChunkScope):
+    """A chunk that gave no partial, and why."""
+
+    type: ClassVar[str] = "failure.v1"
+
+    kind: Annotated[FailureKind, Field(strict=False)]
+    text: Sentence
+    consumer: ConsumerName
+    host: ConsumerName
+    block: Block | None = None
+
+
+class Telemetry(Message):
+    """A consumer's heartbeat."""
+
+    type: ClassVar[str] = "telemetry.v1"
+
+    consumer: ConsumerName
+    host: ConsumerName
+    pool: Name
+    slots: Annotated[int, Field(ge=0, le=4096)]
+    busy: Annotated[int, Field(ge=0, le=4096)]
+    state: Annotated[ConsumerState, Field(strict=False)]
+    version: Word
+
+
+class CellProgress(Strict):
+    """All merged ranges of one cell, cumulative."""
+
+    cell: Cell
+    merged: Annotated[tuple[BlockRange, ...], Field(max_length=100_000)]
+
+
+class Headline(Strict):
+    """The estimate of the first cell's first output so far, for people who watch."""
+
+    output: Name
+    mean: float
+    standard_error: float | None
+
+
+class Progress(Message):
+    """What is merged, cumulative for the cells that changed since the last one."""
+
+    type: ClassVar[str] = "progress.v1"
+    limit: ClassVar[int] = 1 << 22
+
+    run: RunId
+    epoch: Counter
+    sequence: Counter
+    cells: Annotated[tuple[CellProgress, ...], Field(max_length=10_000)]
+    failed_attempts: Annotated[tuple[Attempt, ...], Field(max_length=100_000)]
+    slots: Counter
+    consumers: Counter
+    merged_blocks: Counter
+    cpu_seconds: Seconds
+    headline: Headline | None
+
+
+class Finished(Message):
+    """A run ended: its work may be dropped wherever it is."""
+
+    type: ClassVar[str] = "finished.v1"
+
+    run: RunId
+    definition: Hash
+    state: Annotated[RunState, Field(strict=False)]
+
+
+class Declare(Message):
+    """RPC: create the run, or find it again."""
+
+    type: ClassVar[str] = "declare.v1"
+    limit: ClassVar[int] = 1 << 23
+
+    run: RunId
+    definition: Definition
+    pool: Name
+    lane: Annotated[Lane, Field(strict=False)]
+
+
+class StatusRequest(Message):
+    """RPC: one run, or every run where `run` is absent."""
+
+    type: ClassVar[str] = "status.v1"
+
+    run: RunId | None = None
+
+
+class MissingRequest(Message):
+    """RPC: which blocks of a run are not merged."""
+
+    type: ClassVar[str] = "missing.v1"
+
+    run: RunId
+
+
+class ResultsRequest(Message):
+    """RPC: the result of a run as it is now."""
+
+    type: ClassVar[str] = "results.v1"
+
+    run: RunId
+
+
+class CancelRequest(Message):
+    """RPC: end a run."""
+
+    type: ClassVar[str] = "cancel.v1"
+
+    run: RunId
+
+
+class CellMissing(Strict):
+    """The ranges of one cell that are not merged."""
+
+    cell: Cell
+    missing: Annotated[tuple[BlockRange, ...], Field(max_length=100_000)]
+
+
+class Missing(Message):
+    """Answer to `declare` and `missing`; whatever is not listed is merged."""
+
+    type: ClassVar[str] = "missing_reply.v1"
+    limit: ClassVar[int] = 1 << 23
+
+    run: RunId
+    state: Annotated[RunState, Field(strict=False)]
+    epoch: Counter
+    sequence: Counter
+    term: Annotated[int, Field(ge=0, lt=2**32)]
+    slots: Counter
+    consumers: Counter
+    merged_blocks: Counter
+    cells: Annotated[tuple[CellMissing, ...], Field(max_length=10_000)]
+
+
+class RunStatus(Strict):
+    """One line of `montemq status`."""
+
+    run: RunId
+    state: Annotated[RunState, Field(strict=False)]
+    model: Name
+    pool: Name
+    lane: Annotated[Lane, Field(strict=False)]
+    cells: Counter
+    samples: Counter
+    total_samples: Counter
+    created: Seconds
+    elapsed_seconds: Seconds
+    error: Sentence | None
+
+
+class Status(Message):
+    """Answer to `status`, newest run first."""
+
+    type: ClassVar[str] = "status_reply.v1"
+    limit: ClassVar[int] = 1 << 23
+
+    runs: Annotated[tuple[RunStatus, ...], Field(max_length=100_000)]
+    slots: Counter
+    consumers: Counter
+
+
+class Results(Message):
+    """Answer to `results`."""
+
+    type: ClassVar[str] = "results_reply.v1"
+    limit: ClassVar[int] = 1 << 24
+
+    result: Result
+
+
+class ErrorCode(StrEnum):
+    """Why an RPC request was not carried out."""
+
+    INVALID = "invalid"
+    UNKNOWN_RUN = "unknown_run"
+    RUN_ID_TAKEN = "run_id_taken"
+
+
+class ErrorReply(Message):
+    """Answer to any RPC request that was not carried out."""
+
+    type: ClassVar[str] = "error_reply.v1"
+
+    code: Annotated[ErrorCode, Field(strict=False)]
+    text: Sentence
+
+
+MESSAGES: dict[str, type[Message]] = {
+    message.type: message
+    for message in (
+        Chunk, Partial, Failure, Telemetry, Progress, Finished,
+        Declare, StatusRequest, MissingRequest, ResultsRequest, CancelRequest,
+        Missing, Status, Results, ErrorReply,
+    )
+}  # fmt: skip
+
+
+def encode(message: Message) -> bytes:
+    """Return the body of a message; its `type` goes into the AMQP property of that name."""
+    return pack(message.model_dump(mode="python"))
+
+
+def decode(type_name: str | None, body: bytes, *allowed: type[Message]) -> Any:
+    """Return the message that an untrusted body carries.
+
+    Parameters
+    ----------
+    type_name
+        The AMQP `type` property, None where the sender gave none.
+    body
+        The bytes as they came.
+    allowed
+        What this queue may carry.
+
+    Raises
+    ------
+    MessageRefusedError
+        With reason `unknown_type`, `oversized`, `malformed` or `invalid`.
+    """
+    message = next((m for m in allowed if m.type == type_name), None)
+    if message is None:
+        expected = ", ".join(m.type for m in allowed)
+        text = f"type {str(type_name)[:80]!r}, allowed here: {expected}"
+        raise MessageRefusedError(RefusalReason.UNKNOWN_TYPE, text)
+    fields = unpack(body, message.limit)
+    try:
+        return message.model_validate(fields)
+    except ValidationError as error:
+        raise MessageRefusedError(RefusalReason.INVALID, explain(error)) from None
+    except RecursionError:
+        raise MessageRefusedError(RefusalReason.MALFORMED, "nested too deeply") from None
+
+
+def explain(error: ValidationError) -> str:
+    """Return the first complaint of a validation in one line: field, value, rule."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "message"
+    return f"{field} = {first['input']!r:.80}: {first['msg']}"

@@ -1,0 +1,185 @@
+"""The exact statistics of blocks, and their merge: integer addition, so any order gives the same.
+
+Division, square roots and rounding are not here; they happen once, in an estimate.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, model_validator
+
+from protocol.errors import NotFiniteError
+from protocol.exact import Exact, exact_sum, from_float
+
+MAX_COLUMNS = 256
+MAX_MATRIX_COLUMNS = 8
+"""With control columns, whole matrices are kept, and outputs and controls are at most this many."""
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+ExactColumn = Annotated[tuple[InstanceOf[Exact], ...], Field(max_length=MAX_COLUMNS)]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockMoments:
+    """What a model returns for one block of m samples, all plain doubles.
+
+    Attributes
+    ----------
+    sums
+        Sum over the samples of each column (outputs first, then controls), length k.
+    squares
+        Centred second moments Σ (x_i - x̄_i)(x_j - x̄_j) about the block mean: the diagonal (length
+        k) without controls, the lower triangle by rows (length k(k+1)/2) with them.
+    minimum, maximum
+        Smallest and largest sample of each output.
+    """
+
+    sums: Sequence[float]
+    squares: Sequence[float]
+    minimum: Sequence[float]
+    maximum: Sequence[float]
+
+
+class Statistics(BaseModel):
+    """Exact sums over B blocks of equal size.
+
+    Attributes
+    ----------
+    blocks, samples
+        B, and n = B·m.
+    sums
+        Σ s_b for each column.
+    cross
+        Σ s_b s_bᵀ: diagonal, or lower triangle by rows where there are controls.
+    squares
+        Σ Q_b, in the same layout.
+    fourth
+        Σ Q_b² of each output (its diagonal element of Q_b): how uncertain the variance itself is.
+    minimum, maximum
+        Of each output, over all samples.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    blocks: Annotated[int, Field(ge=1, le=2**32)]
+    samples: Annotated[int, Field(ge=1, le=2**63)]
+    sums: ExactColumn
+    cross: ExactColumn
+    squares: ExactColumn
+    fourth: ExactColumn
+    minimum: Annotated[tuple[Finite, ...], Field(max_length=MAX_COLUMNS)]
+    maximum: Annotated[tuple[Finite, ...], Field(max_length=MAX_COLUMNS)]
+
+    @model_validator(mode="after")
+    def _shapes_agree(self) -> Self:
+        columns, outputs = len(self.sums), len(self.fourth)
+        if not 1 <= outputs <= columns:
+            raise ValueError(f"{outputs} outputs in {columns} columns")
+        if columns > outputs and columns > MAX_MATRIX_COLUMNS:
+            raise ValueError(f"{columns} columns with controls, allowed are {MAX_MATRIX_COLUMNS}")
+        if {len(self.cross), len(self.squares)} != {matrix_size(outputs, columns)}:
+            raise ValueError("cross, squares and sums differ in shape")
+        if {len(self.minimum), len(self.maximum)} != {outputs}:
+            raise ValueError("minimum, maximum and outputs differ in length")
+        if any(low > high for low, high in zip(self.minimum, self.maximum, strict=True)):
+            raise ValueError("a minimum lies above its maximum")
+        if any(number.mantissa < 0 for number in self.fourth):
+            raise ValueError("a sum of squares is negative")
+        diagonal = (diagonal_index(i, outputs, columns) for i in range(columns))
+        if any(self.cross[i].mantissa < 0 or self.squares[i].mantissa < 0 for i in diagonal):
+            raise ValueError("a sum of squares is negative")
+        return self
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs there are."""
+        return len(self.fourth)
+
+    def merge(self, other: "Statistics") -> "Statistics":
+        """Return the statistics of both together; shapes must agree."""
+        return Statistics.model_construct(
+            blocks=self.blocks + other.blocks,
+            samples=self.samples + other.samples,
+            sums=_added(self.sums, other.sums),
+            cross=_added(self.cross, other.cross),
+            squares=_added(self.squares, other.squares),
+            fourth=_added(self.fourth, other.fourth),
+            minimum=tuple(map(min, self.minimum, other.minimum)),
+            maximum=tuple(map(max, self.maximum, other.maximum)),
+        )
+
+
+def matrix_size(outputs: int, columns: int) -> int:
+    """Return how many numbers a second-moment matrix has on the wire."""
+    return columns if columns == outputs else columns * (columns + 1) // 2
+
+
+def diagonal_index(i: int, outputs: int, columns: int) -> int:
+    """Return where the diagonal element of column i stands in a matrix on the wire."""
+    return i if columns == outputs else i * (i + 1) // 2 + i
+
+
+def collect(blocks: Iterable[BlockMoments], block_size: int) -> Statistics:
+    """Sum the moments of blocks exactly.
+
+    Parameters
+    ----------
+    blocks
+        At least one; all of the same shape.
+    block_size
+        Samples per block.
+
+    Raises
+    ------
+    NotFiniteError
+        A model returned NaN or an infinity; nothing of it may be merged.
+    ValueError
+        There is no block.
+    """
+    count = 0
+    rows: list[tuple[Sequence[float], ...]] = []
+    for block in blocks:
+        row = (block.sums, block.squares, block.minimum, block.maximum)
+        # Tested before min and max below, which can hide a NaN.
+        if not all(math.isfinite(value) for part in row for value in part):
+            raise NotFiniteError("the model returned NaN or an infinity")
+        rows.append(row)
+        count += 1
+    sums, squares = (_columns(rows, part) for part in (0, 1))
+    outputs, columns = len(rows[0][2]), len(sums)
+    pairs = (
+        [(i, i) for i in range(columns)]
+        if columns == outputs
+        else [(i, j) for i in range(columns) for j in range(i + 1)]
+    )
+    return Statistics(
+        blocks=count,
+        samples=count * block_size,
+        sums=tuple(map(exact_sum, sums)),
+        cross=tuple(_dot(sums[i], sums[j]) for i, j in pairs),
+        squares=tuple(map(exact_sum, squares)),
+        fourth=tuple(
+            _dot(column, column)
+            for column in (squares[diagonal_index(i, outputs, columns)] for i in range(outputs))
+        ),
+        # Adding 0.0 turns -0.0 into 0.0, which compare equal but differ in their bits.
+        minimum=tuple(min(column) + 0.0 for column in zip(*(row[2] for row in rows), strict=True)),
+        maximum=tuple(max(column) + 0.0 for column in zip(*(row[3] for row in rows), strict=True)),
+    )
+
+
+def _columns(rows: list[tuple[Sequence[float], ...]], part: int) -> list[list[Exact]]:
+    return [
+        [from_float(float(value)) for value in column]
+        for column in zip(*(row[part] for row in rows), strict=True)
+    ]
+
+
+def _dot(left: list[Exact], right: list[Exact]) -> Exact:
+    return exact_sum(a * b for a, b in zip(left, right, strict=True))
+
+
+def _added(left: tuple[Exact, ...], right: tuple[Exact, ...]) -> tuple[Exact, ...]:
+    return tuple(a + b for a, b in zip(left, right, strict=True))
