@@ -1,0 +1,1 @@
+"""Combines partials into results: ledger, store, estimates, service and metrics."""

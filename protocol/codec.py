@@ -26,7 +26,7 @@ def canonical(value: Any) -> bytes:
     return pack(_sorted(value))
 
 
-def unpack(body: bytes, limit: int) -> Any:
+def unpack(body: bytes, limit: int, max_array: int = MAX_ARRAY) -> Any:
     """Decode an untrusted body; arrays become tuples.
 
     Parameters
@@ -35,6 +35,9 @@ def unpack(body: bytes, limit: int) -> Any:
         The bytes of one message.
     limit
         The largest length allowed, in bytes.
+    max_array
+        The largest number of elements allowed in one array. Room for an array is made when its
+        header is read, so that nested headers cost far more memory than they have bytes.
 
     Raises
     ------
@@ -53,7 +56,7 @@ def unpack(body: bytes, limit: int) -> Any:
             object_pairs_hook=_no_duplicates,
             max_str_len=MAX_TEXT,
             max_bin_len=MAX_TEXT,
-            max_array_len=MAX_ARRAY,
+            max_array_len=min(max_array, len(body)),
             max_map_len=MAX_MAP,
             max_ext_len=MAX_BYTES,
         )

@@ -1,14 +1,15 @@
 """What a run's answer depends on, its hash, and the checkpoints that follow from it."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainValidator, model_validator
 
-from protocol.codec import canonical
+from protocol.codec import canonical, pack
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 """Models, outputs, parameters, pools: short, lower case, fit for metrics and queue names."""
@@ -20,13 +21,46 @@ Seed = Annotated[int, Field(ge=0, lt=2**64)]
 Cell = Annotated[int, Field(ge=0, lt=10_000)]
 Block = Annotated[int, Field(ge=0, lt=2**32)]
 BlockCount = Annotated[int, Field(ge=1, le=2**32)]
-BlockSize = Annotated[int, Field(ge=1, lt=2**33)]
+BlockSize = Annotated[int, Field(ge=2, lt=2**33, multiple_of=2)]
+"""Even, because random numbers come in pairs of samples."""
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Text = Annotated[str, Field(max_length=200)]
-Scalar = bool | Integer | Number | Text
-ParamValue = Scalar | Annotated[tuple[Scalar, ...], Field(max_length=4096)]
+MAX_TEXT = 200
+MAX_ITEMS = 4096
+MAX_PARAMS_BYTES = 100_000
+"""Packed parameters of one cell: they travel in every chunk."""
+
+Scalar = bool | int | float | str
+
+
+def _param_value(value: Any) -> Scalar | tuple[Scalar, ...]:
+    """Return a parameter's value; written out, for one clear sentence and speed."""
+    if isinstance(value, tuple | list):
+        if len(value) > MAX_ITEMS:
+            raise ValueError(f"it has {len(value)} items, allowed are {MAX_ITEMS}")
+        return tuple(_scalar(item) for item in value)
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Scalar:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, str) and len(value) <= MAX_TEXT and not _has_surrogate(value):
+        return str(value)
+    raise ValueError(
+        "a parameter is true, false, an integer from -2**63 to 2**63 - 1, a finite number, "
+        f"a text of at most {MAX_TEXT} characters, or a list of these"
+    )
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+ParamValue = Annotated[Scalar | tuple[Scalar, ...], PlainValidator(_param_value)]
 Params = Annotated[dict[Name, ParamValue], Field(max_length=64)]
 
 DEFAULT_SAMPLES = 2**20
@@ -77,7 +111,7 @@ class Definition(Strict):
     model: Name
     model_version: Annotated[int, Field(ge=1, lt=2**31)]
     outputs: Annotated[tuple[Name, ...], Field(min_length=1, max_length=256)]
-    cells: Annotated[tuple[Params, ...], Field(min_length=1, max_length=10_000)]
+    cells: Annotated[tuple[Params, ...], Field(min_length=1, max_length=10_000), FailFast()]
     seed: Seed
     block_size: BlockSize
     sampling: Sampling = Sampling()
@@ -90,6 +124,18 @@ class Definition(Strict):
                 f"{self.stop.samples} samples are {self.blocks} blocks of {self.block_size}, "
                 f"allowed are {2**32} blocks"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_messages(self) -> Self:
+        if len(set(self.outputs)) != len(self.outputs):
+            raise ValueError("two outputs have the same name")
+        for number, params in enumerate(self.cells):
+            if (size := len(pack(params))) > MAX_PARAMS_BYTES:
+                raise ValueError(
+                    f"the parameters of cell {number} take {size} bytes, "
+                    f"allowed are {MAX_PARAMS_BYTES}"
+                )
         return self
 
     @property

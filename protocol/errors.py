@@ -39,6 +39,14 @@ class LockedError(BrokerError):
     """Somebody else holds this lock (an exclusive queue)."""
 
 
+class UnroutableError(BrokerError):
+    """No queue takes the message: the topology lacks one."""
+
+
+class RefusedMessageError(BrokerError):
+    """The broker did not take a message (its queue is full, or could not store it)."""
+
+
 class NoAggregatorError(BrokerError):
     """The broker is there, but no aggregator answers."""
 

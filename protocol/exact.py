@@ -128,18 +128,22 @@ def exact_sum(numbers: Iterable[Exact]) -> Exact:
 
 
 def rounded_sqrt(value: Fraction) -> float:
-    """Return the square root of a rational >= 0, rounded from at least 64 correct bits.
+    """Return the double nearest to the square root of a rational >= 0, ties to even.
 
     Raises
     ------
     ValueError
         The value is negative.
+    OverflowError
+        The root is larger than the largest double.
     """
     if value < 0:
-        raise ValueError(f"square root of the negative number {float(value)}")
+        raise ValueError(f"square root of the negative number {value}")
     if not value:
         return 0.0
     scale = max(0, 130 - value.numerator.bit_length() + value.denominator.bit_length()) // 2 + 1
-    root = math.isqrt((value.numerator << (2 * scale)) // value.denominator)
-    # The sticky bit keeps the rounding right when the remainder was cut off.
-    return float(Fraction(2 * root + 1, 1 << (scale + 1)))
+    square, remainder = divmod(value.numerator << (2 * scale), value.denominator)
+    root = math.isqrt(square)
+    # The sticky bit keeps the rounding right where something was cut off, and only there.
+    sticky = remainder > 0 or root * root != square
+    return float(Fraction(2 * root + sticky, 1 << (scale + 1)))

@@ -3,10 +3,11 @@
 Units, limits and the meaning of absence stand in `protocol/README.md`.
 """
 
+import reprlib
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import FailFast, Field, ValidationError, model_validator
 
 from protocol.codec import pack, unpack
 from protocol.definition import (
@@ -32,7 +33,9 @@ CONTENT_TYPE = "application/msgpack"
 Hash = Annotated[bytes, Field(min_length=32, max_length=32)]
 Attempt = Annotated[int, Field(ge=0, lt=2**64)]
 Counter = Annotated[int, Field(ge=0, lt=2**63)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+"""Bounded, so that a sum over any number of messages stays finite."""
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 ConsumerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,119}$")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]{1,64}$")]
 Sentence = Annotated[str, Field(max_length=2048)]
@@ -84,10 +87,21 @@ class ConsumerState(StrEnum):
 
 
 class Message(Strict):
-    """Base of all messages; `type` is the AMQP property of that name, `limit` bytes at most."""
+    """Base of all messages.
+
+    Class variables
+    ---------------
+    type
+        The AMQP property of that name.
+    limit
+        Bytes at most.
+    max_array
+        Elements of one array at most.
+    """
 
     type: ClassVar[str]
     limit: ClassVar[int] = 1 << 16
+    max_array: ClassVar[int] = 16
 
 
 class ChunkScope(Message):
@@ -117,6 +131,7 @@ class Chunk(ChunkScope):
 
     type: ClassVar[str] = "chunk.v1"
     limit: ClassVar[int] = 1 << 17
+    max_array: ClassVar[int] = 4096
 
     block_size: BlockSize
     model: Name
@@ -132,6 +147,7 @@ class Partial(ChunkScope):
 
     type: ClassVar[str] = "partial.v1"
     limit: ClassVar[int] = 1 << 20
+    max_array: ClassVar[int] = 256
 
     statistics: Statistics
     consumer: ConsumerName
@@ -170,15 +186,15 @@ class CellProgress(Strict):
     """All merged ranges of one cell, cumulative."""
 
     cell: Cell
-    merged: Annotated[tuple[BlockRange, ...], Field(max_length=100_000)]
+    merged: Annotated[tuple[BlockRange, ...], Field(max_length=100_000), FailFast()]
 
 
 class Headline(Strict):
     """The estimate of the first cell's first output so far, for people who watch."""
 
     output: Name
-    mean: float
-    standard_error: float | None
+    mean: Finite
+    standard_error: Finite | None
 
 
 class Progress(Message):
@@ -186,12 +202,13 @@ class Progress(Message):
 
     type: ClassVar[str] = "progress.v1"
     limit: ClassVar[int] = 1 << 22
+    max_array: ClassVar[int] = 100_000
 
     run: RunId
     epoch: Counter
     sequence: Counter
-    cells: Annotated[tuple[CellProgress, ...], Field(max_length=10_000)]
-    failed_attempts: Annotated[tuple[Attempt, ...], Field(max_length=100_000)]
+    cells: Annotated[tuple[CellProgress, ...], Field(max_length=10_000), FailFast()]
+    failed_attempts: Annotated[tuple[Attempt, ...], Field(max_length=100_000), FailFast()]
     slots: Counter
     consumers: Counter
     merged_blocks: Counter
@@ -214,6 +231,7 @@ class Declare(Message):
 
     type: ClassVar[str] = "declare.v1"
     limit: ClassVar[int] = 1 << 23
+    max_array: ClassVar[int] = 10_000
 
     run: RunId
     definition: Definition
@@ -253,11 +271,19 @@ class CancelRequest(Message):
     run: RunId
 
 
+class ResumeRequest(Message):
+    """RPC: reopen a failed or cancelled run; the answer is its `declare`."""
+
+    type: ClassVar[str] = "resume.v1"
+
+    run: RunId
+
+
 class CellMissing(Strict):
     """The ranges of one cell that are not merged."""
 
     cell: Cell
-    missing: Annotated[tuple[BlockRange, ...], Field(max_length=100_000)]
+    missing: Annotated[tuple[BlockRange, ...], Field(max_length=100_000), FailFast()]
 
 
 class Missing(Message):
@@ -265,6 +291,7 @@ class Missing(Message):
 
     type: ClassVar[str] = "missing_reply.v1"
     limit: ClassVar[int] = 1 << 23
+    max_array: ClassVar[int] = 100_000
 
     run: RunId
     state: Annotated[RunState, Field(strict=False)]
@@ -274,7 +301,7 @@ class Missing(Message):
     slots: Counter
     consumers: Counter
     merged_blocks: Counter
-    cells: Annotated[tuple[CellMissing, ...], Field(max_length=10_000)]
+    cells: Annotated[tuple[CellMissing, ...], Field(max_length=10_000), FailFast()]
 
 
 class RunStatus(Strict):
@@ -298,8 +325,9 @@ class Status(Message):
 
     type: ClassVar[str] = "status_reply.v1"
     limit: ClassVar[int] = 1 << 23
+    max_array: ClassVar[int] = 100_000
 
-    runs: Annotated[tuple[RunStatus, ...], Field(max_length=100_000)]
+    runs: Annotated[tuple[RunStatus, ...], Field(max_length=100_000), FailFast()]
     slots: Counter
     consumers: Counter
 
@@ -309,6 +337,7 @@ class Results(Message):
 
     type: ClassVar[str] = "results_reply.v1"
     limit: ClassVar[int] = 1 << 24
+    max_array: ClassVar[int] = 10_000
 
     result: Result
 
@@ -330,12 +359,20 @@ class ErrorReply(Message):
     text: Sentence
 
 
+class StoreIdentity(Message):
+    """The one message of `mc.store.q`: the store that this broker's runs live in."""
+
+    type: ClassVar[str] = "store.v1"
+
+    store: Word
+
+
 MESSAGES: dict[str, type[Message]] = {
     message.type: message
     for message in (
         Chunk, Partial, Failure, Telemetry, Progress, Finished,
-        Declare, StatusRequest, MissingRequest, ResultsRequest, CancelRequest,
-        Missing, Status, Results, ErrorReply,
+        Declare, StatusRequest, MissingRequest, ResultsRequest, CancelRequest, ResumeRequest,
+        Missing, Status, Results, ErrorReply, StoreIdentity,
     )
 }  # fmt: skip
 
@@ -367,7 +404,7 @@ def decode(type_name: str | None, body: bytes, *allowed: type[Message]) -> Any:
         expected = ", ".join(m.type for m in allowed)
         text = f"type {str(type_name)[:80]!r}, allowed here: {expected}"
         raise MessageRefusedError(RefusalReason.UNKNOWN_TYPE, text)
-    fields = unpack(body, message.limit)
+    fields = unpack(body, message.limit, message.max_array)
     try:
         return message.model_validate(fields)
     except ValidationError as error:
@@ -379,5 +416,15 @@ def decode(type_name: str | None, body: bytes, *allowed: type[Message]) -> Any:
 def explain(error: ValidationError) -> str:
     """Return the first complaint of a validation in one line: field, value, rule."""
     first = error.errors(include_url=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "message"
-    return f"{field} = {first['input']!r:.80}: {first['msg']}"
+    field = ".".join(_SHORT.repr(part).strip("'") for part in first["loc"])[:120] or "message"
+    if first["type"] == "missing":
+        return f"{field} is missing"
+    if first["type"] == "extra_forbidden":
+        return f"{field} is no field of this message"
+    rule = first["msg"].removeprefix("Value error, ")
+    # A hostile value may be nested so deeply that repr() itself would fail.
+    return f"{field} = {_SHORT.repr(first['input'])[:80]}: {rule}"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60

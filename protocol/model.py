@@ -6,6 +6,7 @@ smallest one derives from `GeneratorModel` and defines `sample`. Importing a mod
 """
 
 import abc
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -116,7 +117,7 @@ def tree_sum(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def validated(model: type[Model], params: Mapping[str, Any], where: str = "params") -> Model:
-    """Return the model with these parameters.
+    """Return the model with these parameters; a list (as TOML has them) stands for a tuple.
 
     Raises
     ------
@@ -124,7 +125,9 @@ def validated(model: type[Model], params: Mapping[str, Any], where: str = "param
         One sentence that names the field, the value and what is allowed.
     """
     try:
-        return model.model_validate(params)
+        return model.model_validate(
+            {name: tuple(v) if isinstance(v, list) else v for name, v in params.items()}
+        )
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         field = ".".join([where, *(str(part) for part in first["loc"])])
@@ -135,7 +138,9 @@ def validated(model: type[Model], params: Mapping[str, Any], where: str = "param
             text = f"{field} is missing; model '{model.name}' needs it"
         elif not first["loc"]:
             text = f"{where}: {first['msg'].removeprefix('Value error, ')}"
+        elif first["type"] == "value_error":
+            text = f"{field} = {first['input']!r:.80}: {first['msg'].removeprefix('Value error, ')}"
         else:
-            rule = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            text = f"{field} = {first['input']!r:.80} is not allowed: it {rule}"
+            rule = re.sub(r"^[A-Z][a-z]+ should ", "it should ", first["msg"])
+            text = f"{field} = {first['input']!r:.80} is not allowed: {rule}"
         raise UsageError(text) from None

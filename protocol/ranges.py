@@ -30,8 +30,10 @@ class Ranges:
         return f"Ranges({list(self)})"
 
     def __len__(self) -> int:
-        """Return how many integers the set holds."""
         return sum(self._stops) - sum(self._starts)
+
+    def __bool__(self) -> bool:
+        return bool(self._starts)
 
     def add(self, start: int, stop: int) -> None:
         """Add [start, stop), joining it with what it touches."""
@@ -44,6 +46,19 @@ class Ranges:
             stop = max(stop, self._stops[high - 1])
         self._starts[low:high] = [start]
         self._stops[low:high] = [stop]
+
+    def remove(self, start: int, stop: int) -> None:
+        """Take [start, stop) out."""
+        if start >= stop:
+            return
+        low = bisect_right(self._stops, start)
+        high = bisect_left(self._starts, stop)
+        if low >= high:
+            return
+        first, last = self._starts[low], self._stops[high - 1]
+        kept = [(first, start)] * (first < start) + [(stop, last)] * (stop < last)
+        self._starts[low:high] = [span[0] for span in kept]
+        self._stops[low:high] = [span[1] for span in kept]
 
     def overlap(self, start: int, stop: int) -> int:
         """Return how many integers of [start, stop) are in the set."""

@@ -34,7 +34,11 @@ def load_model(name: str) -> type[Model]:
         model = entry.load()
     except Exception as error:
         raise UsageError(f"model '{name}' ({entry.value}) cannot be loaded: {error}") from error
-    if not (isinstance(model, type) and issubclass(model, Model) and model.name == name):
+    if not (
+        isinstance(model, type)
+        and issubclass(model, Model)
+        and getattr(model, "name", None) == name
+    ):
         raise UsageError(
             f"model '{name}' ({entry.value}) is not a protocol.model.Model of that name"
         )

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from protocol.definition import Params
+
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
@@ -28,7 +30,7 @@ class Estimate(_Value):
 class CellResult(_Value):
     """The estimates of one cell."""
 
-    params: dict[Name, object]
+    params: Params
     state: Name
     samples: Count
     outputs: dict[Name, Estimate]

@@ -8,10 +8,16 @@ from protocol.errors import UsageError
 
 AMQP_URL_VARIABLE = "MONTEMQ_AMQP_URL"
 DEFAULT_AMQP_URL = "amqp://guest:guest@localhost:5672/"
+DEFAULT_PORT = 5672
 HEARTBEAT_SECONDS = 10
 CONNECT_SECONDS = 5.0
 RETRY_SECONDS = 2.0
 """How often a lock is tried again, and the base of every reconnection back-off."""
+
+_RULE = (
+    "the AMQP address must read amqp://USER:PASSWORD@HOST:PORT/VHOST, "
+    "with special characters percent-encoded"
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Broker:
     heartbeat: int = HEARTBEAT_SECONDS
 
     def __str__(self) -> str:
-        return f"amqp://{self.user}@{self.host}:{self.port}/{quote(self.vhost.strip('/'), safe='')}"
+        return f"amqp://{quote(self.user, safe='')}@{self._address}"
 
     __repr__ = __str__
 
@@ -34,8 +40,13 @@ class Broker:
     def url(self) -> str:
         """The whole address, password included; never to be logged."""
         user, password = quote(self.user, safe=""), quote(self.password, safe="")
+        return f"amqp://{user}:{password}@{self._address}"
+
+    @property
+    def _address(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
         vhost = "" if self.vhost == "/" else quote(self.vhost, safe="")
-        return f"amqp://{user}:{password}@{self.host}:{self.port}/{vhost}"
+        return f"{host}:{self.port}/{vhost}"
 
 
 def broker_from_url(url: str, password_file: str | None = None) -> Broker:
@@ -48,12 +59,15 @@ def broker_from_url(url: str, password_file: str | None = None) -> Broker:
     """
     try:
         parts = urlsplit(url)
-        port = parts.port or 5672
-    except ValueError as error:
-        raise UsageError(f"the AMQP address is wrong: {error}") from None
-    if parts.scheme != "amqp" or not parts.hostname:
-        raise UsageError("the AMQP address must read amqp://USER:PASSWORD@HOST:PORT/VHOST")
-    password = unquote(parts.password or "guest")
+        port = DEFAULT_PORT if parts.port is None else parts.port
+    except ValueError:
+        # Python's own sentence would quote what it took for the port: part of a password.
+        raise UsageError(f"{_RULE}; the host or port is wrong") from None
+    if parts.scheme != "amqp" or not parts.hostname or parts.query or parts.fragment:
+        raise UsageError(_RULE)
+    if not port:
+        raise UsageError(f"{_RULE}; port 0 cannot be connected to")
+    password = "guest" if parts.password is None else unquote(parts.password)
     if password_file is not None:
         try:
             with open(password_file, encoding="utf-8") as file:  # noqa: PTH123 - one read

@@ -4,6 +4,7 @@ Division, square roots and rounding are not here; they happen once, in an estima
 """
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Self
@@ -11,11 +12,15 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, model_validator
 
 from protocol.errors import NotFiniteError
-from protocol.exact import Exact, exact_sum, from_float
+from protocol.exact import Exact, exact, exact_sum, from_float
 
 MAX_COLUMNS = 256
 MAX_MATRIX_COLUMNS = 8
 """With control columns, whole matrices are kept, and outputs and controls are at most this many."""
+
+_LARGEST = from_float(sys.float_info.max)
+_SMALLEST_SHIFT = -1074
+"""Every double is an integer multiple of 2**-1074."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 ExactColumn = Annotated[tuple[InstanceOf[Exact], ...], Field(max_length=MAX_COLUMNS)]
@@ -75,6 +80,8 @@ class Statistics(BaseModel):
     @model_validator(mode="after")
     def _shapes_agree(self) -> Self:
         columns, outputs = len(self.sums), len(self.fourth)
+        if self.samples % self.blocks:
+            raise ValueError(f"{self.samples} samples in {self.blocks} blocks of equal size")
         if not 1 <= outputs <= columns:
             raise ValueError(f"{outputs} outputs in {columns} columns")
         if columns > outputs and columns > MAX_MATRIX_COLUMNS:
@@ -85,11 +92,32 @@ class Statistics(BaseModel):
             raise ValueError("minimum, maximum and outputs differ in length")
         if any(low > high for low, high in zip(self.minimum, self.maximum, strict=True)):
             raise ValueError("a minimum lies above its maximum")
-        if any(number.mantissa < 0 for number in self.fourth):
+        return self
+
+    @model_validator(mode="after")
+    def _no_other_zero(self) -> Self:
+        extremes = (*self.minimum, *self.maximum)
+        if any(value == 0 and math.copysign(1, value) < 0 for value in extremes):
+            raise ValueError("a minimum or maximum is -0.0, allowed is 0.0")
+        return self
+
+    @model_validator(mode="after")
+    def _doubles_can_give_it(self) -> Self:
+        # All of this holds for sums over doubles and survives a merge; without it one wrong
+        # partial would end in a negative variance or in a number that has no wire form.
+        columns, outputs = len(self.sums), len(self.fourth)
+        blocks, square = exact(self.blocks), _LARGEST * _LARGEST
+        _check_span((*self.sums, *self.squares), blocks * _LARGEST, _SMALLEST_SHIFT)
+        _check_span((*self.cross, *self.fourth), blocks * square, 2 * _SMALLEST_SHIFT)
+        diagonal = [diagonal_index(i, outputs, columns) for i in range(columns)]
+        squares = [self.squares[i] for i in diagonal]
+        if any(number.mantissa < 0 for number in squares):
             raise ValueError("a sum of squares is negative")
-        diagonal = (diagonal_index(i, outputs, columns) for i in range(columns))
-        if any(self.cross[i].mantissa < 0 or self.squares[i].mantissa < 0 for i in diagonal):
-            raise ValueError("a sum of squares is negative")
+        second = [self.cross[i] for i in diagonal]
+        if not all(_can_be(s, c, blocks) for s, c in zip(self.sums, second, strict=True)):
+            raise ValueError("cross is less than sums squared divided by blocks")
+        if not all(_can_be(q, f, blocks) for q, f in zip(squares, self.fourth, strict=False)):
+            raise ValueError("fourth is less than squares squared divided by blocks")
         return self
 
     @property
@@ -136,9 +164,8 @@ def collect(blocks: Iterable[BlockMoments], block_size: int) -> Statistics:
     NotFiniteError
         A model returned NaN or an infinity; nothing of it may be merged.
     ValueError
-        There is no block.
+        There is no block, or the blocks differ in shape.
     """
-    count = 0
     rows: list[tuple[Sequence[float], ...]] = []
     for block in blocks:
         row = (block.sums, block.squares, block.minimum, block.maximum)
@@ -146,7 +173,8 @@ def collect(blocks: Iterable[BlockMoments], block_size: int) -> Statistics:
         if not all(math.isfinite(value) for part in row for value in part):
             raise NotFiniteError("the model returned NaN or an infinity")
         rows.append(row)
-        count += 1
+    if not rows:
+        raise ValueError("there is no block to collect")
     sums, squares = (_columns(rows, part) for part in (0, 1))
     outputs, columns = len(rows[0][2]), len(sums)
     pairs = (
@@ -155,8 +183,8 @@ def collect(blocks: Iterable[BlockMoments], block_size: int) -> Statistics:
         else [(i, j) for i in range(columns) for j in range(i + 1)]
     )
     return Statistics(
-        blocks=count,
-        samples=count * block_size,
+        blocks=len(rows),
+        samples=len(rows) * block_size,
         sums=tuple(map(exact_sum, sums)),
         cross=tuple(_dot(sums[i], sums[j]) for i, j in pairs),
         squares=tuple(map(exact_sum, squares)),
@@ -168,6 +196,22 @@ def collect(blocks: Iterable[BlockMoments], block_size: int) -> Statistics:
         minimum=tuple(min(column) + 0.0 for column in zip(*(row[2] for row in rows), strict=True)),
         maximum=tuple(max(column) + 0.0 for column in zip(*(row[3] for row in rows), strict=True)),
     )
+
+
+def _check_span(numbers: Iterable[Exact], largest: Exact, smallest_shift: int) -> None:
+    top = largest.mantissa.bit_length() + largest.shift
+    for number in numbers:
+        if number.shift < smallest_shift and number.mantissa:
+            raise ValueError(f"a sum is no multiple of 2**{smallest_shift}")
+        reach = number.mantissa.bit_length() + number.shift
+        if reach >= top and abs(number.fraction()) > largest.fraction():
+            raise ValueError("a sum is larger than that many doubles can give")
+
+
+def _can_be(total: Exact, squares: Exact, count: Exact) -> bool:
+    """Say whether `count` numbers can have this sum and sum of squares (Cauchy and Schwarz)."""
+    excess = squares * count + Exact(-1, 0) * total * total
+    return excess.mantissa >= 0
 
 
 def _columns(rows: list[tuple[Sequence[float], ...]], part: int) -> list[list[Exact]]:

@@ -1,0 +1,1 @@
+"""The ledger's memory: one SQLite database."""

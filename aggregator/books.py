@@ -1,0 +1,266 @@
+"""The books of one run: merged ranges, exact statistics per segment, and failures; pure.
+
+A segment is what lies between two checkpoints. Nothing here knows brokers, clocks or databases.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from protocol.definition import Definition, Lane
+from protocol.errors import MessageRefusedError
+from protocol.messages import ChunkScope, Failure, FailureKind, Partial, RefusalReason, RunState
+from protocol.ranges import Range, Ranges
+from protocol.statistics import Statistics
+
+FAILURE_LIMIT = 3
+"""A block that fails in this many different (attempt, host) ends the run."""
+
+MAX_ENGINES = 8
+MAX_FAILURES = 200
+"""Failures kept per run; later ones are counted in the metrics only."""
+
+UNCHARGED = frozenset({FailureKind.UNSUPPORTED_MODEL, FailureKind.DECLINED})
+
+
+class Outcome(StrEnum):
+    """What became of an acceptable result."""
+
+    MERGED = "merged"
+    DUPLICATE = "duplicate"
+    OVERLAP = "overlap"
+    LATE = "late"
+    RECORDED = "recorded"
+
+
+@dataclass(slots=True)
+class CellBooks:
+    """One cell: which blocks are merged, and the sums of each segment."""
+
+    merged: Ranges
+    segments: list[Statistics | None]
+
+    def statistics(self) -> Statistics | None:
+        """Return all that is merged, None before the first partial."""
+        total: Statistics | None = None
+        for segment in self.segments:
+            if segment is not None:
+                total = segment if total is None else total.merge(segment)
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRecord:
+    """One failure that counts, or says who cannot help."""
+
+    cell: int
+    first_block: int
+    blocks: int
+    attempt: int
+    host: str
+    consumer: str
+    kind: FailureKind
+    text: str
+
+
+@dataclass(slots=True)
+class RunBooks:
+    """One run that has not ended."""
+
+    run: str
+    definition: Definition
+    pool: str
+    lane: Lane
+    created: float
+    state: RunState = RunState.RUNNING
+    term: int = 0
+    ended: float | None = None
+    cpu_seconds: float = 0.0
+    error: str | None = None
+    engines: set[str] = field(default_factory=set)
+    cells: list[CellBooks] = field(default_factory=list)
+    failures: list[FailureRecord] = field(default_factory=list)
+    merged_blocks: int = 0
+
+    def __post_init__(self) -> None:
+        segments = len(self.definition.checkpoints)
+        if not self.cells:
+            self.cells = [CellBooks(Ranges(), [None] * segments) for _ in self.definition.cells]
+        self.merged_blocks = sum(len(cell.merged) for cell in self.cells)
+
+    @property
+    def total_blocks(self) -> int:
+        """Blocks of all cells."""
+        return self.definition.blocks * len(self.cells)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every block is merged."""
+        return self.merged_blocks == self.total_blocks
+
+    def segment_of(self, scope: ChunkScope) -> int:
+        """Return the segment that a chunk lies in.
+
+        Raises
+        ------
+        MessageRefusedError
+            It is another run's, lies outside the run, or crosses a checkpoint.
+        """
+        check_definition(scope, self.definition.hash)
+        if scope.cell >= len(self.cells) or scope.stop_block > self.definition.blocks:
+            raise MessageRefusedError(
+                RefusalReason.OUT_OF_RANGE,
+                f"cell {scope.cell}, blocks {scope.first_block} to {scope.stop_block}; the run has "
+                f"{len(self.cells)} cells of {self.definition.blocks} blocks",
+            )
+        checkpoints = self.definition.checkpoints
+        segment = bisect_right(checkpoints, scope.first_block)
+        if scope.stop_block > checkpoints[segment]:
+            raise MessageRefusedError(
+                RefusalReason.CROSSES_CHECKPOINT,
+                f"blocks {scope.first_block} to {scope.stop_block} cross {checkpoints[segment]}",
+            )
+        return segment
+
+    def merge(self, partial: Partial) -> tuple[Outcome, int]:
+        """Merge a partial unless its blocks are merged already; return what it was, and where.
+
+        Raises
+        ------
+        MessageRefusedError
+            It does not belong to this run.
+        """
+        segment = self.segment_of(partial)
+        self._check_shape(partial)
+        cell = self.cells[partial.cell]
+        overlap = cell.merged.overlap(partial.first_block, partial.stop_block)
+        if overlap:
+            return (Outcome.DUPLICATE if overlap == partial.blocks else Outcome.OVERLAP), segment
+        present = cell.segments[segment]
+        cell.segments[segment] = (
+            partial.statistics if present is None else present.merge(partial.statistics)
+        )
+        cell.merged.add(partial.first_block, partial.stop_block)
+        self.merged_blocks += partial.blocks
+        self.cpu_seconds += partial.cpu_seconds
+        if len(self.engines) < MAX_ENGINES:
+            self.engines.add(partial.engine)
+        return Outcome.MERGED, segment
+
+    def missing(self, cell: int) -> list[Range]:
+        """Return the ranges of a cell that are not merged."""
+        return list(self.cells[cell].merged.gaps(0, self.definition.blocks))
+
+    def record(self, failure: Failure) -> FailureRecord | None:
+        """Remember a failure; None when nothing of its chunk is missing, or too many are kept.
+
+        Raises
+        ------
+        MessageRefusedError
+            It does not belong to this run.
+        """
+        self.segment_of(failure)
+        merged = self.cells[failure.cell].merged
+        if merged.overlap(failure.first_block, failure.stop_block) == failure.blocks:
+            return None
+        if len(self.failures) >= MAX_FAILURES:
+            self.failures = [known for known in self.failures if self._still_missing(known)]
+            if len(self.failures) >= MAX_FAILURES:
+                return None
+        record = FailureRecord(
+            cell=failure.cell,
+            first_block=failure.first_block,
+            blocks=failure.blocks,
+            attempt=failure.attempt,
+            host=failure.host,
+            consumer=failure.consumer,
+            kind=failure.kind,
+            text=failure.text,
+        )
+        self.failures.append(record)
+        return record
+
+    def verdict(self, live: frozenset[str]) -> str | None:
+        """Return why the run has failed, None while it may still succeed.
+
+        Parameters
+        ----------
+        live
+            The consumers alive in the run's pool.
+        """
+        charged = [f for f in self.failures if f.kind not in UNCHARGED and self._counts(f)]
+        for failure in charged:
+            same = {(other.attempt, other.host) for other in charged if _overlaps(failure, other)}
+            if len(same) >= FAILURE_LIMIT:
+                return self._sentence(failure, f"failed {len(same)} times")
+        unable = [f for f in self.failures if f.kind in UNCHARGED and self._still_missing(f)]
+        if unable and live and live <= {failure.consumer for failure in unable}:
+            return self._sentence(unable[0], f"no consumer of pool '{self.pool}' can compute it")
+        return None
+
+    def _counts(self, failure: FailureRecord) -> bool:
+        """Say whether every earlier segment is complete, so that who ran ahead does not matter."""
+        checkpoints = self.definition.checkpoints
+        segment = bisect_right(checkpoints, failure.first_block)
+        start = checkpoints[segment - 1] if segment else 0
+        return self._still_missing(failure) and self.cells[failure.cell].merged.prefix() >= start
+
+    def _still_missing(self, failure: FailureRecord) -> bool:
+        stop = failure.first_block + failure.blocks
+        merged = self.cells[failure.cell].merged
+        return merged.overlap(failure.first_block, stop) < failure.blocks
+
+    def _sentence(self, failure: FailureRecord, what: str) -> str:
+        last = failure.first_block + failure.blocks - 1
+        where = f"cell {failure.cell}, blocks {failure.first_block} to {last}"
+        text = f"{where}: {what}; {failure.kind} on {failure.host}: {failure.text}"
+        return text[:2000]
+
+    def _check_shape(self, partial: Partial) -> None:
+        statistics, definition = partial.statistics, self.definition
+        expected = (partial.blocks, partial.blocks * definition.block_size, len(definition.outputs))
+        found = (statistics.blocks, statistics.samples, statistics.outputs)
+        if found != expected or len(statistics.sums) != statistics.outputs:
+            raise MessageRefusedError(
+                RefusalReason.WRONG_SHAPE,
+                f"blocks, samples and outputs are {found}, expected are {expected}, no controls",
+            )
+
+
+def check_definition(scope: ChunkScope, expected: bytes) -> None:
+    """Refuse what carries another definition than its run.
+
+    Raises
+    ------
+    MessageRefusedError
+        With reason `wrong_definition`.
+    """
+    if scope.definition != expected:
+        raise MessageRefusedError(
+            RefusalReason.WRONG_DEFINITION,
+            f"definition {scope.definition.hex()[:12]}…, the run has {expected.hex()[:12]}…",
+        )
+
+
+def restored_cells(
+    definition: Definition,
+    merged: Iterable[tuple[int, Ranges]],
+    segments: Iterable[tuple[int, int, Statistics]],
+) -> list[CellBooks]:
+    """Return the books of all cells from what a store kept: (cell, ranges), (cell, segment, …)."""
+    count = len(definition.checkpoints)
+    cells = [CellBooks(Ranges(), [None] * count) for _ in definition.cells]
+    for cell, ranges in merged:
+        cells[cell].merged = ranges
+    for cell, segment, statistics in segments:
+        cells[cell].segments[segment] = statistics
+    return cells
+
+
+def _overlaps(left: FailureRecord, right: FailureRecord) -> bool:
+    return (
+        left.cell == right.cell
+        and left.first_block < right.first_block + right.blocks
+        and right.first_block < left.first_block + left.blocks
+    )

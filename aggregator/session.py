@@ -1,0 +1,302 @@
+"""One reign of an aggregator: from taking the lock to losing the connection, the lock or the store.
+
+It takes what arrives in batches: apply to the ledger, commit, and only then acknowledge, reply and
+publish. Whatever goes wrong ends the session; the next one starts from what the store holds.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Self
+
+from aggregator.books import RunBooks
+from aggregator.ledger import Changes, EndedRun, Ledger
+from aggregator.metrics import Metrics
+from aggregator.rpc import REQUESTS, Responder
+from aggregator.store.sqlite import Store
+from protocol import topology
+from protocol.amqp_aio import Delivery, Link
+from protocol.errors import ConnectionLostError, MessageRefusedError, StoreError
+from protocol.messages import (
+    Chunk,
+    ErrorCode,
+    ErrorReply,
+    Failure,
+    Finished,
+    Message,
+    Partial,
+    Progress,
+    RefusalReason,
+    StoreIdentity,
+    Telemetry,
+    decode,
+)
+from protocol.settings import Broker
+
+log = logging.getLogger("montemq.aggregator")
+
+BATCH = 1_000
+PREFETCH = 4_000
+"""Unacknowledged results at most; bounds the memory whatever waits in the queue."""
+
+OUTBOX = 10_000
+TICK_SECONDS = 1.0
+COMPLAINT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Office:
+    """What every session of one process works with; `clock` gives seconds since the epoch."""
+
+    store: Store
+    executor: Executor
+    metrics: Metrics
+    clock: Callable[[], float]
+
+
+class Session:
+    """The active aggregator, until something ends it.
+
+    Build one with `begin`.
+    """
+
+    def __init__(self, incoming: Link, outgoing: Link, ledger: Ledger, office: Office) -> None:
+        self.ledger = ledger
+        self.clock = office.clock
+        self.responder = Responder(ledger, office.store)
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._store = office.store
+        self._executor = office.executor
+        self._metrics = office.metrics
+        self._inbox: asyncio.Queue[Delivery | None] = asyncio.Queue()
+        self._outbox: asyncio.Queue[tuple[str, str, Message, str | None]] = asyncio.Queue(OUTBOX)
+        self._replies: list[tuple[Delivery, Message]] = []
+        self._complained: dict[str, float] = {}
+
+    @classmethod
+    async def begin(cls, broker: Broker, office: Office, *, adopt: bool) -> Self:
+        """Take the lock, check that the broker knows this store, raise the epoch, load the ledger.
+
+        Raises
+        ------
+        LockedError
+            Another aggregator is active.
+        StoreError
+            The broker belongs to another store, or this one cannot be used.
+        BrokerError
+            The broker cannot be used.
+        """
+        incoming = await Link.open(broker, "montemq aggregator (in)")
+        outgoing = None
+        try:
+            await incoming.lock(topology.AGGREGATOR_LOCK)
+            await _check_identity(incoming, office.store, adopt=adopt)
+            outgoing = await Link.open(broker, "montemq aggregator (out)", confirms=False)
+            epoch, active, ended = await asyncio.get_running_loop().run_in_executor(
+                office.executor, _take_over, office.store
+            )
+        except BaseException:
+            await incoming.close()
+            if outgoing is not None:
+                await outgoing.close()
+            raise
+        log.info("active: epoch %d, %d runs going on, %d ended", epoch, len(active), len(ended))
+        return cls(incoming, outgoing, Ledger(epoch, active, ended), office)
+
+    async def run(self) -> None:
+        """Serve until the connection is lost or the store refuses.
+
+        Raises
+        ------
+        ConnectionLostError
+            A connection ended.
+        StoreError
+            A commit failed; nothing of it was acknowledged.
+        """
+        try:
+            # Telemetry first, so that the fleet is known when the first run asks for slots.
+            await self._consume(topology.TELEMETRY_QUEUE, no_ack=True)
+            for queue in (topology.RPC_QUEUE, topology.DEAD_QUEUE, topology.RESULTS_QUEUE):
+                await self._consume(queue)
+            async with asyncio.TaskGroup() as group:
+                for part in (self._work(), self._tick(), self._publish(), self._watch()):
+                    group.create_task(part)
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            await self._incoming.close()
+            await self._outgoing.close()
+
+    async def call_store(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a store method in the store's thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, function, *arguments)
+
+    async def _consume(self, queue: str, *, no_ack: bool = False) -> None:
+        async def take(delivery: Delivery) -> None:
+            self._inbox.put_nowait(delivery)
+
+        await self._incoming.consume(queue, take, prefetch=PREFETCH, no_ack=no_ack)
+
+    async def _work(self) -> None:
+        while True:
+            batch = [await self._inbox.get()]
+            while len(batch) < BATCH and not self._inbox.empty():
+                batch.append(self._inbox.get_nowait())
+            for delivery in batch:
+                self._apply(delivery)
+            await self._commit(self.ledger.take_changes())
+            await self._acknowledge(batch)
+            self._tell()
+
+    def _apply(self, delivery: Delivery | None) -> None:
+        now = self.clock()
+        if delivery is None:
+            self.ledger.tick(now)
+            return
+        self._metrics.received.labels(delivery.queue).inc()
+        try:
+            _HANDLERS[delivery.queue](self, delivery, now)
+        except MessageRefusedError as error:
+            self._metrics.rejected.labels(error.reason).inc()
+            self._complain(delivery, error, now)
+
+    def _on_result(self, delivery: Delivery, now: float) -> None:
+        message: Partial | Failure = decode(delivery.type, delivery.body, Partial, Failure)
+        if isinstance(message, Partial):
+            outcome = self.ledger.partial(message, now)
+            if outcome.value == "merged":
+                self._metrics.merged_samples.inc(message.statistics.samples)
+        else:
+            outcome = self.ledger.failure(message, now)
+            self._metrics.failures.labels(message.kind.value).inc()
+        self._metrics.results.labels(outcome.value).inc()
+
+    def _on_dead_letter(self, delivery: Delivery, now: float) -> None:
+        outcome = self.ledger.dead_letter(decode(delivery.type, delivery.body, Chunk), now)
+        self._metrics.results.labels(outcome.value).inc()
+        self._metrics.failures.labels("dead_letter").inc()
+
+    def _on_telemetry(self, delivery: Delivery, now: float) -> None:
+        telemetry: Telemetry = decode(delivery.type, delivery.body, Telemetry)
+        if self.ledger.fleet.hear(telemetry, now):
+            self.ledger.fleet_changed(telemetry.pool, now)
+
+    def _on_request(self, delivery: Delivery, now: float) -> None:
+        if not (delivery.reply_to or "").startswith(topology.DIRECT_REPLY + "."):
+            raise MessageRefusedError(RefusalReason.INVALID, "reply_to is no direct reply address")
+        try:
+            request: Message = decode(delivery.type, delivery.body, *REQUESTS)
+        except MessageRefusedError as error:
+            text = str(error)[:2000]
+            self._replies.append((delivery, ErrorReply(code=ErrorCode.INVALID, text=text)))
+            raise
+        reply = self.responder.answer(request, now)
+        self._replies.append((delivery, reply))
+        outcome = reply.code.value if isinstance(reply, ErrorReply) else "ok"
+        self._metrics.rpc.labels(request.type.split(".")[0], outcome).inc()
+
+    async def _commit(self, changes: Changes) -> None:
+        if not changes:
+            return
+        started = time.monotonic()
+        try:
+            await self.call_store(self._store.commit, changes, self.ledger.epoch)
+        except StoreError:
+            self._metrics.commit_errors.inc()
+            raise
+        self._metrics.commit_seconds.observe(time.monotonic() - started)
+        for run, result in changes.results.items():
+            log.info("run %s %s: digest %s", run, result.state, result.digest)
+
+    async def _acknowledge(self, batch: list[Delivery | None]) -> None:
+        # Deliveries come in the order of their tags, so everything up to the last one is done.
+        tags = [d.tag for d in batch if d is not None and d.queue != topology.TELEMETRY_QUEUE]
+        if tags:
+            await self._incoming.ack(max(tags), multiple=True)
+
+    def _tell(self) -> None:
+        for request, reply in self._replies:
+            self._send("", request.reply_to or "", reply, request.correlation_id)
+        self._replies.clear()
+        for event in self.ledger.take_events(self.clock()):
+            self._send(topology.EVENTS, _event_key(event), event, None)
+
+    def _send(self, exchange: str, key: str, message: Message, correlation_id: str | None) -> None:
+        # A blocked publisher must not stall commits; who misses an event or a reply asks again.
+        if not self._outbox.full():
+            self._outbox.put_nowait((exchange, key, message, correlation_id))
+
+    async def _publish(self) -> None:
+        while True:
+            exchange, key, message, correlation_id = await self._outbox.get()
+            await self._outgoing.publish(
+                exchange, key, message,
+                persistent=False, mandatory=False, correlation_id=correlation_id,
+            )  # fmt: skip
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self._inbox.put_nowait(None)
+
+    async def _watch(self) -> None:
+        waits = [asyncio.ensure_future(x.closed.wait()) for x in (self._incoming, self._outgoing)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        reasons = [x.reason for x in (self._incoming, self._outgoing) if x.closed.is_set()]
+        raise ConnectionLostError(f"the connection to the broker was lost: {reasons[0]}")
+
+    def _complain(self, delivery: Delivery, error: MessageRefusedError, now: float) -> None:
+        """Log a refusal, but a flood of them only now and then."""
+        if now - self._complained.get(error.reason, float("-inf")) >= COMPLAINT_SECONDS:
+            self._complained[error.reason] = now
+            log.warning("refused a message on %s: %s", delivery.queue, error)
+
+
+_HANDLERS: dict[str, Callable[[Session, Delivery, float], None]] = {
+    topology.RESULTS_QUEUE: Session._on_result,  # noqa: SLF001 - the class's own table
+    topology.DEAD_QUEUE: Session._on_dead_letter,  # noqa: SLF001
+    topology.TELEMETRY_QUEUE: Session._on_telemetry,  # noqa: SLF001
+    topology.RPC_QUEUE: Session._on_request,  # noqa: SLF001
+}
+
+
+def _event_key(event: Progress | Finished) -> str:
+    if isinstance(event, Finished):
+        return topology.finished_key(event.run)
+    return topology.progress_key(event.run)
+
+
+def _take_over(store: Store) -> tuple[int, list[RunBooks], list[EndedRun]]:
+    return store.take_over(), store.active_runs(), store.ended_runs()
+
+
+async def _check_identity(link: Link, store: Store, *, adopt: bool) -> None:
+    """Compare this store with the one that the broker remembers; the first one is remembered."""
+    known = await link.get(topology.STORE_QUEUE)
+    identity = StoreIdentity(store=store.id)
+    if known is not None:
+        remembered: StoreIdentity = decode(known.type, known.body, StoreIdentity)
+        if remembered.store != store.id and not adopt:
+            identity = remembered
+    # A fresh copy, then the old one is acknowledged: the number of deliveries never adds up.
+    await link.publish("", topology.STORE_QUEUE, identity)
+    if known is not None:
+        await link.ack(known.tag)
+    if identity.store != store.id:
+        raise WrongStoreError(
+            f"the runs of this broker live in store {identity.store}, but {store.path} is store "
+            f"{store.id}; give the right --store, or --adopt-store to go on with this one"
+        )
+
+
+class WrongStoreError(StoreError):
+    """The broker belongs to another store."""

@@ -1,0 +1,151 @@
+"""One chunk in, one partial or failure out: the computation of a slot, without its process."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from protocol.errors import NotFiniteError, UsageError
+from protocol.messages import Chunk, ChunkScope, Failure, FailureKind, Partial
+from protocol.model import Model, validated
+from protocol.registry import load_model
+from protocol.statistics import BlockMoments, collect
+from protocol.streams import BlockStream
+
+MAX_TEXT = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Who computes, as partials and failures name it."""
+
+    consumer: str
+    host: str
+
+
+class _ChunkError(Exception):
+    """The chunk cannot be computed here."""
+
+    def __init__(self, kind: FailureKind, text: str, block: int | None = None) -> None:
+        super().__init__(text)
+        self.kind, self.text, self.block = kind, text, block
+
+
+def execute(
+    chunk: Chunk, worker: Worker, load: Callable[[str], type[Model]] = load_model
+) -> Partial | Failure:
+    """Compute a chunk; whatever the model does wrong becomes a failure.
+
+    Parameters
+    ----------
+    chunk
+        What to compute.
+    worker
+        Who computes.
+    load
+        Finds a model by name; raises UsageError where there is none.
+    """
+    # Process time: a slot has one thread that works, and waiting costs nobody anything.
+    start = time.process_time()
+    blocks: list[BlockMoments] = []
+    try:
+        model = _model(chunk, load)
+        blocks.extend(_simulate(model, chunk))
+        statistics = collect(blocks, chunk.block_size)
+    except _ChunkError as error:
+        return failure(chunk, worker, error.kind, error.text, error.block)
+    except NotFiniteError as error:
+        block = chunk.first_block + next(i for i, b in enumerate(blocks) if not _is_finite(b))
+        return failure(chunk, worker, FailureKind.NOT_FINITE, str(error), block)
+    except (ValueError, OverflowError, IndexError, TypeError) as error:
+        text = f"the model's block moments cannot be summed: {error}"
+        return failure(chunk, worker, FailureKind.MODEL_ERROR, text)
+    return Partial.model_validate({
+        **scope(chunk),
+        "statistics": statistics,
+        "consumer": worker.consumer,
+        "host": worker.host,
+        "cpu_seconds": time.process_time() - start,
+        "engine": model.engine or fingerprint(),
+    })
+
+
+def scope(chunk: ChunkScope) -> dict[str, object]:
+    """Return the fields by which a partial or failure names the chunk that it answers."""
+    return {name: getattr(chunk, name) for name in ChunkScope.model_fields}
+
+
+def failure(
+    chunk: ChunkScope, worker: Worker, kind: FailureKind, text: str, block: int | None = None
+) -> Failure:
+    """Return the failure of a chunk."""
+    return Failure.model_validate(
+        {
+            **scope(chunk),
+            "kind": kind,
+            # Surrogates, as in undecodable file names, have no form in UTF-8.
+            "text": text[:MAX_TEXT].encode(errors="replace").decode(),
+            "consumer": worker.consumer,
+            "host": worker.host,
+            "block": block,
+        }
+    )
+
+
+@cache
+def fingerprint() -> str:
+    """Return what tells one numpy's bits from another's: version, and a hash of golden vectors."""
+    x = np.linspace(-20.0, 20.0, 4097)
+    key = np.array([1, 2], dtype=np.uint64)
+    normals = np.random.Generator(np.random.Philox(key=key)).standard_normal(4096)
+    golden = hashlib.sha256()
+    for vector in (np.exp(x), np.log(np.abs(x) + 0.5), np.sin(x), normals):
+        golden.update(vector.tobytes())
+    return f"numpy-{np.__version__}-{golden.hexdigest()[:16]}"[:64]
+
+
+def _model(chunk: Chunk, load: Callable[[str], type[Model]]) -> Model:
+    try:
+        model = load(chunk.model)
+    except UsageError as error:
+        raise _ChunkError(FailureKind.UNSUPPORTED_MODEL, str(error)) from None
+    if model.version != chunk.model_version:
+        text = (
+            f"model '{chunk.model}' has version {model.version} here, "
+            f"the run needs {chunk.model_version}"
+        )
+        raise _ChunkError(FailureKind.UNSUPPORTED_MODEL, text)
+    if chunk.sampling.method not in model.methods:
+        text = f"model '{chunk.model}' does not offer {chunk.sampling.method} sampling"
+        raise _ChunkError(FailureKind.INVALID_PARAMS, text)
+    if chunk.block_size % 2:
+        text = f"block_size = {chunk.block_size} is not allowed: it must be even"
+        raise _ChunkError(FailureKind.INVALID_PARAMS, text)
+    try:
+        return validated(model, chunk.params)
+    except UsageError as error:
+        raise _ChunkError(FailureKind.INVALID_PARAMS, str(error)) from None
+
+
+def _simulate(model: Model, chunk: Chunk) -> Iterator[BlockMoments]:
+    cell = 0 if chunk.sampling.common_random_numbers else chunk.cell
+    for block in range(chunk.first_block, chunk.stop_block):
+        stream = BlockStream(chunk.seed, cell, block, chunk.block_size)
+        try:
+            # Infinities and NaN are refused when the moments are summed; no need to warn as well.
+            with np.errstate(all="ignore"):
+                moments = model.simulate(stream, chunk.sampling)
+        # A model is somebody else's code, and may raise whatever it likes.
+        except Exception as error:  # noqa: BLE001
+            text = f"{type(error).__name__}: {error}"
+            raise _ChunkError(FailureKind.MODEL_ERROR, text, block) from None
+        yield moments
+
+
+def _is_finite(block: BlockMoments) -> bool:
+    parts = (block.sums, block.squares, block.minimum, block.maximum)
+    return all(math.isfinite(value) for part in parts for value in part)

@@ -1,0 +1,48 @@
+"""Asks the aggregator: the requests of the protocol as functions, refusals as errors."""
+
+from typing import TypeVar
+
+from protocol.amqp_aio import Link
+from protocol.errors import (
+    MessageRefusedError,
+    MontemqError,
+    NoAggregatorError,
+    RunIdTakenError,
+    UnknownRunError,
+    UsageError,
+)
+from protocol.messages import ErrorCode, ErrorReply, Message
+
+Answer = TypeVar("Answer", bound=Message)
+
+RPC_SECONDS = 5.0
+
+_ERRORS: dict[ErrorCode, type[MontemqError]] = {
+    ErrorCode.INVALID: UsageError,
+    ErrorCode.UNKNOWN_RUN: UnknownRunError,
+    ErrorCode.RUN_ID_TAKEN: RunIdTakenError,
+}
+
+
+async def ask(
+    link: Link, request: Message, answer: type[Answer], within: float = RPC_SECONDS
+) -> Answer:
+    """Send a request and return its answer.
+
+    Raises
+    ------
+    UsageError, UnknownRunError, RunIdTakenError
+        The aggregator did not carry it out, and says why.
+    NoAggregatorError
+        Nobody answered within this many seconds, or not in a way that we understand.
+    """
+    try:
+        reply = await link.call(request, answer, within)
+    except MessageRefusedError as error:
+        raise NoAggregatorError(
+            f"the aggregator answered what we do not understand: {error}"
+        ) from None
+    if isinstance(reply, ErrorReply):
+        raise _ERRORS[ErrorCode(reply.code)](reply.text)
+    assert isinstance(reply, answer)  # noqa: S101 - decode allows nothing else
+    return reply

@@ -1,0 +1,200 @@
+"""From a run file, or a model and settings, to a validated submission; errors name the field."""
+
+import itertools
+import secrets
+import time
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from protocol.definition import Definition, Lane, Name, RunId, Sampling, Seed, Stop
+from protocol.errors import UsageError
+from protocol.model import Model, validated
+from protocol.registry import load_model
+
+MAX_CELLS = 10_000
+MAX_FILE_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A run that can be declared."""
+
+    run: str
+    definition: Definition
+    pool: str
+    lane: Lane
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+
+class _Run(_Section):
+    model: Name | None = None
+    id: RunId | None = None
+    seed: Seed | None = None
+    pool: Name = "default"
+    lane: Annotated[Lane, Field(strict=False)] = Lane.NORMAL
+
+
+class _Sampling(_Section):
+    method: str = "pseudo"
+    block_size: int | None = None
+    common_random_numbers: bool = False
+    control_variates: bool = False
+
+
+class RunFile(_Section):
+    """The sections of a run file; the model checks `[params]`, `[[cells]]` and `[sweep]`."""
+
+    run: _Run = _Run()
+    params: dict[str, Any] = {}
+    cells: list[dict[str, Any]] = []
+    sweep: dict[str, list[Any]] = {}
+    sampling: _Sampling = _Sampling()
+    stop: Stop = Stop()
+
+
+def read_run_file(path: Path) -> RunFile:
+    """Read a TOML run file.
+
+    Raises
+    ------
+    UsageError
+        It cannot be read, is no TOML, or has unknown or wrong fields.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"the run file {path} cannot be read: {error.strerror}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise UsageError(f"the run file {path} has {len(data)} bytes, allowed are {MAX_FILE_BYTES}")
+    try:
+        content = tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"the run file {path} is not valid TOML: {error}") from None
+    return parse(content, str(path))
+
+
+def parse(content: Mapping[str, Any], where: str) -> RunFile:
+    """Check the sections of a run file.
+
+    Raises
+    ------
+    UsageError
+        One sentence that names the field, the value and what is allowed.
+    """
+    try:
+        return RunFile.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(f"{where}: {_complaint(error)}") from None
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """Read one `--set k=v`: v is a TOML value, or a bare word as a string.
+
+    Raises
+    ------
+    UsageError
+        There is no `=`.
+    """
+    name, separator, value = text.partition("=")
+    name = name.strip()
+    if not separator or not name:
+        raise UsageError(f"--set {text!r} must read name=value")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value.strip()
+
+
+def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submission:
+    """Validate a run against its model and return what is to be declared.
+
+    Parameters
+    ----------
+    file
+        The run file, or its equivalent from the command line.
+    settings
+        Parameters that override `[params]`.
+
+    Raises
+    ------
+    UsageError
+        The model is unknown, or a field is wrong; nothing has been published.
+    """
+    if file.run.model is None:
+        raise UsageError("run.model is missing; `montemq models` lists what can be run")
+    model = load_model(file.run.model)
+    seed = secrets.randbits(64) if file.run.seed is None else file.run.seed
+    cells = [
+        validated(model, params, where).params() for where, params in _cells(file, dict(settings))
+    ]
+    try:
+        definition = Definition(
+            model=model.name,
+            model_version=model.version,
+            outputs=model.outputs,
+            cells=tuple(cells),
+            seed=seed,
+            block_size=file.sampling.block_size or model.block_size,
+            sampling=_sampling(file.sampling, model),
+            stop=file.stop,
+        )
+    except ValidationError as error:
+        raise UsageError(_complaint(error).replace("block_size", "sampling.block_size")) from None
+    run = file.run.id or f"{model.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    return Submission(run, definition, file.run.pool, Lane(file.run.lane))
+
+
+def _cells(file: RunFile, settings: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each cell's parameters, and how to name them in a complaint."""
+    sweep = [[(name, value) for value in values] for name, values in file.sweep.items()]
+    for name, values in file.sweep.items():
+        if not values:
+            raise UsageError(f"sweep.{name} = [] has no values")
+    count = max(1, len(file.cells))
+    for values in file.sweep.values():
+        count *= len(values)
+    if count > MAX_CELLS:
+        raise UsageError(f"the run has {count} cells, allowed are {MAX_CELLS}")
+    numbered = enumerate(file.cells) if file.cells else [(None, {})]
+    for number, overrides in numbered:
+        for point in itertools.product(*sweep):
+            merged = file.params | overrides | dict(point) | settings
+            yield "params" if number is None else f"cells[{number}]", merged
+
+
+def _sampling(section: _Sampling, model: type[Model]) -> Sampling:
+    offered = [method.value for method in model.methods]
+    if section.method not in offered:
+        raise UsageError(
+            f"sampling.method = {section.method!r} is not offered by model '{model.name}'; "
+            f"allowed are {', '.join(offered)}"
+        )
+    if section.control_variates and not model.controls:
+        raise UsageError(f"sampling.control_variates = true: model '{model.name}' has none")
+    return Sampling.model_validate(section.model_dump(exclude={"block_size"}))
+
+
+def _complaint(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        section = RunFile.model_fields if len(first["loc"]) == 1 else _fields(str(first["loc"][0]))
+        return f"{field} is unknown; allowed are {', '.join(section)}"
+    if not field:
+        return first["msg"].removeprefix("Value error, ")
+    return f"{field} = {first['input']!r:.80} is not allowed: {first['msg']}"
+
+
+def _fields(section: str) -> list[str]:
+    schema = TypeAdapter(RunFile).json_schema()
+    reference = schema["properties"].get(section, {})
+    name = reference.get("$ref", "").rpartition("/")[2]
+    return list(schema.get("$defs", {}).get(name, {}).get("properties", ()))

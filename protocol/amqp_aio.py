@@ -1,0 +1,383 @@
+"""Thin asyncio adapter over aio-pika, for producer and aggregator: one connection, one channel.
+
+It does not reconnect: whoever owns a `Link` starts a fresh one when `closed` is set. All errors of
+the client library are translated here, and nowhere else.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import aio_pika
+import aio_pika.exceptions as aio_errors
+import aiormq
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aiormq.abc import DeliveredMessage
+
+from protocol import topology
+from protocol.errors import (
+    BrokerError,
+    BrokerRefusedError,
+    BrokerUnreachableError,
+    ConnectionLostError,
+    LockedError,
+    NoAggregatorError,
+    RefusedMessageError,
+    TopologyMissingError,
+    UnroutableError,
+)
+from protocol.messages import CONTENT_TYPE, ErrorReply, Message, decode, encode
+from protocol.settings import CONNECT_SECONDS, Broker
+
+# The libraries log every reconnection and refusal with a traceback; we say it in one sentence.
+for _name in ("aio_pika", "aiormq"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message as it came; `tag` belongs to the link that delivered it."""
+
+    tag: int
+    queue: str
+    type: str | None
+    body: bytes
+    routing_key: str
+    reply_to: str | None
+    correlation_id: str | None
+
+
+Handler = Callable[[Delivery], Awaitable[None]]
+
+
+class Link:
+    """A connection to the broker with one channel with publisher confirms."""
+
+    def __init__(
+        self, broker: Broker, connection: AbstractConnection, channel: AbstractChannel
+    ) -> None:
+        self.broker = broker
+        self.closed = asyncio.Event()
+        self.reason = "the connection was closed"
+        self._connection = connection
+        self._channel = channel
+        self._replies: dict[str, asyncio.Future[DeliveredMessage]] = {}
+        self._replies_ready = False
+        connection.close_callbacks.add(self._on_close)
+        channel.close_callbacks.add(self._on_close)
+
+    @classmethod
+    async def open(cls, broker: Broker, name: str, *, confirms: bool = True) -> Self:
+        """Connect; `name` is what the broker's tools show, `confirms` makes `publish` wait.
+
+        Raises
+        ------
+        BrokerUnreachableError, BrokerRefusedError
+            One sentence that says why.
+        """
+        with _translated(broker):
+            connection = await aio_pika.connect(
+                host=broker.host,
+                port=broker.port,
+                login=broker.user,
+                password=broker.password,
+                virtualhost=broker.vhost,
+                heartbeat=broker.heartbeat,
+                timeout=CONNECT_SECONDS,
+                client_properties={"connection_name": name},
+            )
+            channel = await connection.channel(publisher_confirms=confirms)
+            link = cls(broker, connection, channel)
+            (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(
+                link._on_cancelled
+            )
+        return link
+
+    async def close(self) -> None:
+        """Close the connection; what was not acknowledged goes back to its queue."""
+        try:
+            await asyncio.wait_for(self._connection.close(), CONNECT_SECONDS)
+        except (TimeoutError, *aio_errors.CONNECTION_EXCEPTIONS):
+            pass  # it is gone either way
+        self.closed.set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def declare(self, wanted: topology.Topology) -> None:
+        """Declare exchanges, queues and bindings; needs the `configure` right."""
+        with _translated(self.broker):
+            raw = await self._channel.get_underlay_channel()
+            for exchange in wanted.exchanges:
+                await raw.exchange_declare(
+                    exchange=exchange.name, exchange_type=exchange.type, durable=True
+                )
+            for queue in wanted.queues:
+                await raw.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
+            for binding in wanted.bindings:
+                await raw.queue_bind(binding.queue, binding.exchange, binding.key)
+
+    async def depth(self, queue: str) -> int:
+        """Return how many messages wait in a queue.
+
+        Raises
+        ------
+        TopologyMissingError
+            It does not exist; the channel is closed by that.
+        """
+        with _translated(self.broker):
+            raw = await self._channel.get_underlay_channel()
+            return (await raw.queue_declare(queue, passive=True)).message_count or 0
+
+    async def lock(self, name: str) -> None:
+        """Take a lock: an exclusive queue that lives as long as this connection.
+
+        Raises
+        ------
+        LockedError
+            Somebody else holds it.
+        """
+        with _translated(self.broker):
+            # On a channel of its own, because a refusal closes the channel.
+            raw = await (await self._connection.channel()).get_underlay_channel()
+            await raw.queue_declare(name, exclusive=True)
+
+    async def publish(
+        self,
+        exchange: str,
+        key: str,
+        message: Message,
+        *,
+        persistent: bool = True,
+        mandatory: bool = True,
+        **properties: Any,
+    ) -> None:
+        """Publish and wait for the broker's confirm; call it concurrently to pipeline.
+
+        Raises
+        ------
+        UnroutableError
+            No queue takes the message.
+        RefusedMessageError
+            The queue is full, or the broker could not store the message.
+        ConnectionLostError
+            Nobody knows whether the broker has it.
+        """
+        with _translated(self.broker):
+            raw = await self._channel.get_underlay_channel()
+            try:
+                answer = await raw.basic_publish(
+                    encode(message),
+                    exchange=exchange,
+                    routing_key=key,
+                    properties=_properties(message, persistent=persistent, **properties),
+                    mandatory=mandatory,
+                )
+            except aio_errors.DeliveryError as error:
+                text = f"the broker refused a message for {exchange or 'a queue'}, key {key}"
+                raise RefusedMessageError(text) from error
+        if isinstance(answer, DeliveredMessage):
+            raise UnroutableError(f"no queue takes messages for {exchange or 'default'}, key {key}")
+
+    async def consume(
+        self, queue: str, handler: Handler, *, prefetch: int = 0, no_ack: bool = False
+    ) -> None:
+        """Deliver a queue's messages to a handler.
+
+        Parameters
+        ----------
+        queue
+            Its name.
+        handler
+            Called for each message.
+        prefetch
+            How many may be unacknowledged on this consumer; 0 for no limit.
+        no_ack
+            The broker forgets a message when it sends it.
+        """
+
+        async def deliver(raw_message: DeliveredMessage) -> None:
+            await handler(_delivery(queue, raw_message))
+
+        with _translated(self.broker):
+            raw = await self._channel.get_underlay_channel()
+            await raw.basic_qos(prefetch_count=prefetch)
+            await raw.basic_consume(queue, deliver, no_ack=no_ack)
+
+    async def subscribe(self, exchange: str, keys: tuple[str, ...], handler: Handler) -> None:
+        """Deliver what matches the keys from now on, through a queue of this connection's own."""
+        with _translated(self.broker):
+            raw = await self._channel.get_underlay_channel()
+            declared = await raw.queue_declare(
+                "", exclusive=True, arguments=dict(topology.subscription())
+            )
+            queue = declared.queue or ""
+            for key in keys:
+                await raw.queue_bind(queue, exchange, key)
+        await self.consume(queue, handler, no_ack=True)
+
+    async def get(self, queue: str) -> Delivery | None:
+        """Take one message from a queue, None when it is empty."""
+        with _translated(self.broker):
+            raw = await self._channel.get_underlay_channel()
+            message = await raw.basic_get(queue)
+        return None if message.delivery_tag is None else _delivery(queue, message)
+
+    async def ack(self, tag: int, *, multiple: bool = False) -> None:
+        """Acknowledge a delivery, or all up to it."""
+        with _translated(self.broker):
+            raw = await self._channel.get_underlay_channel()
+            await raw.basic_ack(tag, multiple=multiple, wait=False)
+
+    async def call(self, request: Message, answer: type[Message], within: float) -> Any:
+        """Ask the aggregator and return its answer.
+
+        Raises
+        ------
+        NoAggregatorError
+            Nobody answered in time.
+        """
+        if not self._replies_ready:
+            self._replies_ready = True
+            with _translated(self.broker):
+                raw = await self._channel.get_underlay_channel()
+                await raw.basic_consume(topology.DIRECT_REPLY, self._on_reply, no_ack=True)
+        correlation_id = uuid.uuid4().hex
+        future = self._replies[correlation_id] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(within):
+                await self.publish(
+                    topology.RPC,
+                    topology.RPC_KEY,
+                    request,
+                    reply_to=topology.DIRECT_REPLY,
+                    correlation_id=correlation_id,
+                    # Nobody waits for the answer after that, and a stale `cancel` must not wake up.
+                    expiration=str(int(within * 1000)),
+                )
+                reply = await future
+        except TimeoutError:
+            raise NoAggregatorError(
+                f"no aggregator answered at {self.broker} within {within:g} s; "
+                "start one with `montemq aggregator`"
+            ) from None
+        finally:
+            del self._replies[correlation_id]
+        return decode(_type(reply), reply.body, answer, ErrorReply)
+
+    async def _on_reply(self, message: DeliveredMessage) -> None:
+        future = self._replies.get(message.header.properties.correlation_id or "")
+        if future is not None and not future.done():
+            future.set_result(message)
+
+    def _on_close(self, _: object, error: BaseException | None = None) -> None:
+        if error is not None and not self.closed.is_set():
+            self.reason = str(error) or type(error).__name__
+        self.closed.set()
+        for future in self._replies.values():
+            if not future.done():
+                future.set_exception(ConnectionLostError(_lost(self.broker)))
+
+    async def _on_cancelled(self, _: object) -> None:
+        self.reason = "the broker cancelled a consumer"
+        await self.close()
+
+
+def _properties(message: Message, *, persistent: bool, **more: Any) -> Any:
+    return aiormq.spec.Basic.Properties(
+        content_type=CONTENT_TYPE,
+        message_type=message.type,
+        delivery_mode=2 if persistent else 1,
+        **more,
+    )
+
+
+def _type(message: DeliveredMessage) -> str | None:
+    return message.header.properties.message_type
+
+
+def _delivery(queue: str, message: DeliveredMessage) -> Delivery:
+    properties = message.header.properties
+    return Delivery(
+        tag=message.delivery_tag or 0,
+        queue=queue,
+        type=properties.message_type,
+        body=bytes(message.body),
+        routing_key=message.routing_key or "",
+        reply_to=properties.reply_to,
+        correlation_id=properties.correlation_id,
+    )
+
+
+Sentence = Callable[[Broker, BaseException], BrokerError]
+
+# In order: the first class that an error is an instance of decides.
+_TRANSLATIONS: tuple[tuple[type[BaseException], Sentence], ...] = (
+    (
+        aio_errors.ProbableAuthenticationError,
+        lambda b, _: BrokerRefusedError(
+            f"the broker at {b} refused user '{b.user}': wrong user or password"
+        ),
+    ),
+    (
+        aiormq.exceptions.ConnectionNotAllowed,
+        lambda b, e: BrokerRefusedError(
+            f"the broker at {b} refused virtual host '{b.vhost}': {_detail(e)}"
+        ),
+    ),
+    (
+        aio_errors.ChannelNotFoundEntity,
+        lambda b, e: TopologyMissingError(
+            f"the broker at {b} lacks part of montemq ({_detail(e)}); run `montemq broker init`"
+        ),
+    ),
+    (aiormq.exceptions.ChannelLockedResource, lambda _, e: LockedError(_detail(e))),
+    (
+        aiormq.exceptions.ChannelAccessRefused,
+        lambda b, e: BrokerRefusedError(
+            f"the broker at {b} denies user '{b.user}' a permission: {_detail(e)}"
+        ),
+    ),
+    (
+        aio_errors.ChannelPreconditionFailed,
+        lambda b, e: BrokerRefusedError(
+            f"the broker at {b} holds another version of the topology: {_detail(e)}"
+        ),
+    ),
+    (aiormq.exceptions.ChannelClosed, lambda b, _: ConnectionLostError(_lost(b))),
+    (aiormq.exceptions.ChannelInvalidStateError, lambda b, _: ConnectionLostError(_lost(b))),
+    (aiormq.exceptions.ConnectionClosed, lambda b, _: ConnectionLostError(_lost(b))),
+    (
+        Exception,
+        lambda b, e: BrokerUnreachableError(
+            f"no broker can be reached at {b}: {str(e) or type(e).__name__}"
+        ),
+    ),
+)
+
+
+@contextmanager
+def _translated(broker: Broker) -> Iterator[None]:
+    """Turn the client library's errors into ours, one sentence each."""
+    try:
+        yield
+    except BrokerError:
+        raise
+    except (TimeoutError, *aio_errors.CONNECTION_EXCEPTIONS) as error:
+        sentence = next(to for kind, to in _TRANSLATIONS if isinstance(error, kind))
+        raise sentence(broker, error) from error
+
+
+def _lost(broker: Broker) -> str:
+    return f"the connection to the broker at {broker} was lost"
+
+
+def _detail(error: BaseException) -> str:
+    return " ".join(str(argument) for argument in error.args)[:300]
