@@ -56,6 +56,7 @@ class Responder:
             runs=tuple(self._ledger.status(request.run, now)),
             slots=fleet.slots(),
             consumers=fleet.consumers(),
+            clock=now,
         )
 
     def _results(self, request: ResultsRequest, now: float) -> Results:

@@ -4,27 +4,17 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
+from consumer.answers import Worker, failure, scope
 from protocol.errors import NotFiniteError, UsageError
-from protocol.messages import Chunk, ChunkScope, Failure, FailureKind, Partial
+from protocol.messages import Chunk, Failure, FailureKind, Partial
 from protocol.model import Model, validated
 from protocol.registry import load_model
 from protocol.statistics import BlockMoments, collect
 from protocol.streams import BlockStream
-
-MAX_TEXT = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """Who computes, as partials and failures name it."""
-
-    consumer: str
-    host: str
 
 
 class _ChunkError(Exception):
@@ -64,34 +54,14 @@ def execute(
     except (ValueError, OverflowError, IndexError, TypeError) as error:
         text = f"the model's block moments cannot be summed: {error}"
         return failure(chunk, worker, FailureKind.MODEL_ERROR, text)
-    return Partial.model_validate({
-        **scope(chunk),
-        "statistics": statistics,
-        "consumer": worker.consumer,
-        "host": worker.host,
-        "cpu_seconds": time.process_time() - start,
-        "engine": model.engine or fingerprint(),
-    })
-
-
-def scope(chunk: ChunkScope) -> dict[str, object]:
-    """Return the fields by which a partial or failure names the chunk that it answers."""
-    return {name: getattr(chunk, name) for name in ChunkScope.model_fields}
-
-
-def failure(
-    chunk: ChunkScope, worker: Worker, kind: FailureKind, text: str, block: int | None = None
-) -> Failure:
-    """Return the failure of a chunk."""
-    return Failure.model_validate(
+    return Partial.model_validate(
         {
             **scope(chunk),
-            "kind": kind,
-            # Surrogates, as in undecodable file names, have no form in UTF-8.
-            "text": text[:MAX_TEXT].encode(errors="replace").decode(),
+            "statistics": statistics,
             "consumer": worker.consumer,
             "host": worker.host,
-            "block": block,
+            "cpu_seconds": time.process_time() - start,
+            "engine": model.engine or fingerprint(),
         }
     )
 

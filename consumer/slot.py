@@ -9,7 +9,8 @@ import signal
 import threading
 from multiprocessing.connection import Connection, wait
 
-from consumer.execution import Worker, execute
+from consumer.answers import Worker
+from consumer.execution import execute
 from protocol.errors import MessageRefusedError
 from protocol.messages import Chunk, decode, encode
 

@@ -1,0 +1,1 @@
+"""Everything needed to run montemq: the command line, private brokers and stacks, demo and test."""

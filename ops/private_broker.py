@@ -169,6 +169,23 @@ class PrivateBroker:
         """The node's log file."""
         return self.directory / "log" / "node.log"
 
+    @property
+    def running(self) -> bool:
+        """Whether the node's process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def wait(self) -> None:
+        """Wait until the node ends by itself.
+
+        Raises
+        ------
+        BrokerError
+            It has ended.
+        """
+        if self._process is not None:
+            self._process.wait()
+        raise BrokerError(f"the private broker ended: {self._last_words()}")
+
     def restart(self) -> None:
         """Start the node again after `kill`, `stop` or `wipe`: same data, same port.
 

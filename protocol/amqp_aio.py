@@ -124,6 +124,19 @@ class Link:
             for binding in wanted.bindings:
                 await raw.queue_bind(binding.queue, binding.exchange, binding.key)
 
+    async def missing_queues(self, wanted: topology.Topology) -> list[str]:
+        """Return the queues of a topology that this broker lacks; needs no right to declare."""
+        missing = []
+        for queue in wanted.queues:
+            # On a channel of its own, because a refusal closes the channel.
+            raw = await (await self._connection.channel()).get_underlay_channel()
+            try:
+                with _translated(self.broker):
+                    await raw.queue_declare(queue.name, passive=True)
+            except TopologyMissingError:
+                missing.append(queue.name)
+        return missing
+
     async def depth(self, queue: str) -> int:
         """Return how many messages wait in a queue.
 

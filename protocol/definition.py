@@ -7,7 +7,15 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainValidator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    PlainValidator,
+    model_validator,
+)
 
 from protocol.codec import canonical, pack
 
@@ -74,6 +82,16 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
 
 
+def _only_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("allowed is text only")  # noqa: TRY004 - pydantic wants a ValueError
+    return value
+
+
+OnlyText = BeforeValidator(_only_text)
+"""For enumerations that may be given as text: pydantic would take bytes as well."""
+
+
 class Method(StrEnum):
     """How samples are drawn."""
 
@@ -93,7 +111,7 @@ class Lane(StrEnum):
 class Sampling(Strict):
     """How the samples of every cell are drawn."""
 
-    method: Annotated[Method, Field(strict=False)] = Method.PSEUDO
+    method: Annotated[Method, Field(strict=False), OnlyText] = Method.PSEUDO
     common_random_numbers: bool = False
     control_variates: bool = False
 

@@ -18,6 +18,7 @@ from protocol.definition import (
     Definition,
     Lane,
     Name,
+    OnlyText,
     Params,
     RunId,
     Sampling,
@@ -161,7 +162,7 @@ class Failure(ChunkScope):
 
     type: ClassVar[str] = "failure.v1"
 
-    kind: Annotated[FailureKind, Field(strict=False)]
+    kind: Annotated[FailureKind, Field(strict=False), OnlyText]
     text: Sentence
     consumer: ConsumerName
     host: ConsumerName
@@ -178,7 +179,7 @@ class Telemetry(Message):
     pool: Name
     slots: Annotated[int, Field(ge=0, le=4096)]
     busy: Annotated[int, Field(ge=0, le=4096)]
-    state: Annotated[ConsumerState, Field(strict=False)]
+    state: Annotated[ConsumerState, Field(strict=False), OnlyText]
     version: Word
 
 
@@ -223,7 +224,7 @@ class Finished(Message):
 
     run: RunId
     definition: Hash
-    state: Annotated[RunState, Field(strict=False)]
+    state: Annotated[RunState, Field(strict=False), OnlyText]
 
 
 class Declare(Message):
@@ -236,7 +237,7 @@ class Declare(Message):
     run: RunId
     definition: Definition
     pool: Name
-    lane: Annotated[Lane, Field(strict=False)]
+    lane: Annotated[Lane, Field(strict=False), OnlyText]
 
 
 class StatusRequest(Message):
@@ -294,7 +295,7 @@ class Missing(Message):
     max_array: ClassVar[int] = 100_000
 
     run: RunId
-    state: Annotated[RunState, Field(strict=False)]
+    state: Annotated[RunState, Field(strict=False), OnlyText]
     epoch: Counter
     sequence: Counter
     term: Annotated[int, Field(ge=0, lt=2**32)]
@@ -308,10 +309,10 @@ class RunStatus(Strict):
     """One line of `montemq status`."""
 
     run: RunId
-    state: Annotated[RunState, Field(strict=False)]
+    state: Annotated[RunState, Field(strict=False), OnlyText]
     model: Name
     pool: Name
-    lane: Annotated[Lane, Field(strict=False)]
+    lane: Annotated[Lane, Field(strict=False), OnlyText]
     cells: Counter
     samples: Counter
     total_samples: Counter
@@ -330,6 +331,7 @@ class Status(Message):
     runs: Annotated[tuple[RunStatus, ...], Field(max_length=100_000), FailFast()]
     slots: Counter
     consumers: Counter
+    clock: Seconds
 
 
 class Results(Message):
@@ -355,7 +357,7 @@ class ErrorReply(Message):
 
     type: ClassVar[str] = "error_reply.v1"
 
-    code: Annotated[ErrorCode, Field(strict=False)]
+    code: Annotated[ErrorCode, Field(strict=False), OnlyText]
     text: Sentence
 
 

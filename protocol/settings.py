@@ -10,6 +10,7 @@ AMQP_URL_VARIABLE = "MONTEMQ_AMQP_URL"
 DEFAULT_AMQP_URL = "amqp://guest:guest@localhost:5672/"
 DEFAULT_PORT = 5672
 HEARTBEAT_SECONDS = 10
+MAX_HEARTBEAT_SECONDS = 60
 CONNECT_SECONDS = 5.0
 RETRY_SECONDS = 2.0
 """How often a lock is tried again, and the base of every reconnection back-off."""
@@ -63,7 +64,7 @@ def broker_from_url(url: str, password_file: str | None = None) -> Broker:
     except ValueError:
         # Python's own sentence would quote what it took for the port: part of a password.
         raise UsageError(f"{_RULE}; the host or port is wrong") from None
-    if parts.scheme != "amqp" or not parts.hostname or parts.query or parts.fragment:
+    if parts.scheme != "amqp" or not parts.hostname or parts.fragment:
         raise UsageError(_RULE)
     if not port:
         raise UsageError(f"{_RULE}; port 0 cannot be connected to")
@@ -81,7 +82,18 @@ def broker_from_url(url: str, password_file: str | None = None) -> Broker:
         password=password,
         # amqp://host and amqp://host/ both mean the virtual host "/", as RabbitMQ's tools read it.
         vhost=unquote(parts.path[1:]) or "/",
+        heartbeat=_heartbeat(parts.query),
     )
+
+
+def _heartbeat(query: str) -> int:
+    """Read the one option that an address may carry."""
+    if not query:
+        return HEARTBEAT_SECONDS
+    name, _, value = query.partition("=")
+    if name != "heartbeat" or not value.isdigit() or not 1 <= int(value) <= MAX_HEARTBEAT_SECONDS:
+        raise UsageError(f"{_RULE}; after ? it may say heartbeat=1 to {MAX_HEARTBEAT_SECONDS} only")
+    return int(value)
 
 
 def broker_from_environment() -> Broker:

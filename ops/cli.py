@@ -1,0 +1,88 @@
+"""The program `montemq`: finds the command, and turns errors into one sentence and an exit code.
+
+Commands are imported when they are called, so that `montemq --help` stays quick.
+"""
+
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from protocol.errors import MontemqError
+
+INTERRUPTED = 130
+
+COMMANDS = {
+    "up": ("ops.commands.up:up", "Run a broker, an aggregator and consumers on this machine."),
+    "run": ("ops.commands.run:run", "Submit a run, follow it and print its estimates."),
+    "resume": ("ops.commands.run:resume", "Take a run up again from what is missing."),
+    "status": ("ops.commands.queries:status", "Show what runs there are and how far they are."),
+    "results": ("ops.commands.queries:results", "Show the estimates of a run."),
+    "cancel": ("ops.commands.queries:cancel", "End a run; what is merged is kept."),
+    "models": ("ops.commands.models:models", "Show what can be run, with parameters and outputs."),
+    "consumer": ("ops.commands.services:consumer", "Simulate on this machine."),
+    "aggregator": ("ops.commands.services:aggregator", "Combine partial results."),
+    "broker": ("ops.commands.broker:broker", "Prepare a broker, or run a private one."),
+    "doctor": ("ops.commands.doctor:doctor", "Check this installation and say what is wrong."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports them when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order of their table."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)  # noqa: S101 - the table says so
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="montemq", message="%(version)s")
+def cli() -> None:
+    """Monte Carlo on spare machines over RabbitMQ."""
+
+
+def main() -> NoReturn:
+    """Run the program."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        code = cli.main(prog_name="montemq", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except MontemqError as error:
+        click.echo(f"montemq: {error}", err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has left; Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The commands of `montemq`, one module for those that belong together."""

@@ -1,0 +1,88 @@
+"""Options that several commands share."""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from pydantic import TypeAdapter, ValidationError
+
+from protocol.errors import UsageError
+from protocol.settings import AMQP_URL_VARIABLE, DEFAULT_AMQP_URL, Broker, broker_from_url
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def amqp(function: Function) -> Function:
+    """Add the broker's address; the command gets `amqp_url` and `password_file`."""
+    function = click.option(
+        "--password-file",
+        type=click.Path(dir_okay=False),
+        help="File that holds the broker password, instead of the one in the address.",
+    )(function)
+    return click.option(
+        "--amqp-url",
+        envvar=AMQP_URL_VARIABLE,
+        default=DEFAULT_AMQP_URL,
+        show_default=True,
+        show_envvar=True,
+        help="The broker's address.",
+    )(function)
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+
+ready_file = click.option(
+    "--ready-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write addresses and process ids here as JSON once everything is ready.",
+)
+
+
+def broker_of(amqp_url: str, password_file: str | None) -> Broker:
+    """Return the broker that the options name."""
+    return broker_from_url(amqp_url, password_file)
+
+
+def address(text: str, option: str) -> tuple[str, int]:
+    """Read HOST:PORT.
+
+    Raises
+    ------
+    UsageError
+        It is nothing of the kind.
+    """
+    host, separator, port = text.rpartition(":")
+    if not separator or not host or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004
+        raise UsageError(f"{option} = {text!r} must read HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def log_to_stderr() -> None:
+    """Send the log of a service to stderr, one line per event."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+
+
+def pool_name(text: str) -> str:
+    """Return a pool's name.
+
+    Raises
+    ------
+    UsageError
+        It is not fit for a queue's name.
+    """
+    from protocol.definition import Name  # noqa: PLC0415 - keeps pydantic out of `--help`
+
+    try:
+        return TypeAdapter(Name).validate_python(text)
+    except ValidationError:
+        raise UsageError(
+            f"pool = {text!r} is not allowed: a pool is a-z, 0-9 and _, begins with a letter, "
+            "and has at most 40 characters"
+        ) from None

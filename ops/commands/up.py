@@ -1,0 +1,54 @@
+"""`montemq up`: everything on this machine until Ctrl-C."""
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from ops.commands import options
+from ops.commands.services import write_ready
+from ops.stack import Stack
+
+WATCH_SECONDS = 0.25
+
+
+@click.command()
+@click.option("--consumers", type=click.IntRange(0, 64), default=1, show_default=True)
+@click.option("--slots", type=click.IntRange(1, 1024), help="Slots of each consumer; one per core.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where runs and results persist; temporary if not given.",
+)
+@click.option("--http", default="127.0.0.1:0", show_default=True, help="HOST:PORT, 0 for any.")
+@options.ready_file
+def up(
+    consumers: int, slots: int | None, data_dir: Path | None, http: str, ready_file: Path | None
+) -> None:
+    """Run a private broker, an aggregator and consumers on this machine until Ctrl-C.
+
+    The broker listens on loopback only; whoever can log in to this machine can use it.
+    """
+    stop = threading.Event()
+
+    def end(_: int, __: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    click.echo("starting broker, aggregator and consumers …", err=True)
+    address = options.address(http, "--http")
+    with Stack.start(consumers=consumers, slots=slots, data_dir=data_dir, http=address) as stack:
+        click.echo(f"AMQP {stack.amqp_url}")
+        click.echo(f"HTTP {stack.http_url}")
+        click.echo(f"ready; use it with: export MONTEMQ_AMQP_URL={stack.amqp_url}", err=True)
+        write_ready(ready_file, stack.description())
+        while not stop.wait(WATCH_SECONDS):
+            for sentence in stack.revive():
+                click.echo(sentence, err=True)
+                write_ready(ready_file, stack.description())
+        click.echo("stopping …", err=True)
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)

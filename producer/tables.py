@@ -1,0 +1,102 @@
+"""Results as tables for people; numbers are rounded to what their error says is known."""
+
+import math
+
+from rich.table import Table
+
+from protocol.messages import Status
+from protocol.results import CellResult, Estimate, Result
+
+MAX_ROWS = 200
+
+
+def with_error(mean: float | None, error: float | None) -> str:
+    """Return `mean ± error`, the error with two digits and the mean with as many decimals."""
+    if mean is None:
+        return "—"
+    if not error:
+        return f"{mean:.10g}"
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    if decimals > 15:  # noqa: PLR2004 - beyond what a double knows
+        return f"{mean:.10g} ± {error:.2g}"
+    return f"{mean:.{decimals}f} ± {error:.{decimals}f}"
+
+
+def result_table(result: Result) -> Table:
+    """Return one row per cell and output."""
+    varying = _varying(result)
+    first = next(iter(result.cells[0].outputs.values()))
+    table = Table(title=_title(result), title_justify="left", caption=_caption(result))
+    table.caption_justify = "left"
+    for name in varying:
+        table.add_column(name)
+    table.add_column("output")
+    table.add_column("estimate", justify="right")
+    table.add_column(f"{first.confidence:.4g} interval", justify="right")
+    table.add_column("samples", justify="right")
+    for cell in result.cells[:MAX_ROWS]:
+        _add_rows(table, cell, varying)
+    return table
+
+
+def status_table(status: Status) -> Table:
+    """Return one row per run."""
+    slots = f"{status.consumers} live consumers with {status.slots} slots"
+    table = Table(caption=slots, caption_justify="left")
+    for name, right in (
+        ("run", False), ("state", False), ("model", False), ("cells", True), ("samples", True),
+        ("done", True), ("seconds", True), ("pool", False), ("lane", False), ("error", False),
+    ):  # fmt: skip
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for run in status.runs:
+        table.add_row(
+            run.run, run.state, run.model, f"{run.cells:,}", f"{run.samples:,}",
+            f"{run.samples / run.total_samples:.1%}", f"{run.elapsed_seconds:.1f}",
+            run.pool, run.lane, _plain(run.error or ""),
+        )  # fmt: skip
+    return table
+
+
+def _add_rows(table: Table, cell: CellResult, varying: list[str]) -> None:
+    for name, estimate in cell.outputs.items():
+        table.add_row(
+            *(_plain(str(cell.params.get(parameter, ""))) for parameter in varying),
+            name,
+            with_error(estimate.mean, estimate.standard_error),
+            _interval(estimate),
+            f"{cell.samples:,}" if cell.samples else "0",
+        )
+
+
+def _interval(estimate: Estimate) -> str:
+    if estimate.ci_low is None or estimate.ci_high is None or not estimate.standard_error:
+        return "—"
+    decimals = min(15, max(0, 1 - math.floor(math.log10(estimate.standard_error))))
+    note = "" if estimate.error_reliable else " (error unreliable)"
+    return f"{estimate.ci_low:.{decimals}f} … {estimate.ci_high:.{decimals}f}{note}"
+
+
+def _title(result: Result) -> str:
+    return (
+        f"{result.run}: {result.model} {result.state}, seed {result.seed}, {result.sampling}, "
+        f"{result.elapsed_seconds:.1f} s, {result.cpu_seconds:.1f} s of CPU"
+    )
+
+
+def _caption(result: Result) -> str:
+    parts = [f"digest {result.digest}" if result.digest else "no digest: not finished"]
+    if len(result.cells) > MAX_ROWS:
+        parts.append(f"{len(result.cells) - MAX_ROWS} more cells: see --json")
+    if len(result.engines) > 1:
+        parts.append(f"computed by different engines: {', '.join(result.engines)}")
+    return "; ".join(parts)
+
+
+def _varying(result: Result) -> list[str]:
+    names = dict.fromkeys(name for cell in result.cells for name in cell.params)
+    return [n for n in names if len({str(cell.params.get(n)) for cell in result.cells}) > 1]
+
+
+def _plain(text: str) -> str:
+    """Return a text that came from elsewhere, without rich's markup."""
+    return text.replace("[", r"\[")

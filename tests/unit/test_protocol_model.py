@@ -1,0 +1,169 @@
+"""The model interface: validation sentences, moments of samples, the smallest model."""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+from protocol.definition import Definition, Sampling
+from protocol.errors import UsageError
+from protocol.model import GeneratorModel, moments, tree_sum, validated
+from protocol.streams import BlockStream
+
+
+class Toy(GeneratorModel):
+    name: ClassVar[str] = "toy"
+    outputs: ClassVar[tuple[str, ...]] = ("x", "y")
+
+    spot: Annotated[float, Field(gt=0)] = 100.0
+    fixings: Annotated[int, Field(ge=1, le=10)] = 2
+    kind: Literal["call", "put"] = "call"
+    label: Annotated[str, Field(min_length=2)] = "ab"
+    times: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
+    strike: float
+
+    @field_validator("strike")
+    @classmethod
+    def _not_thirteen(cls, value: float) -> float:
+        if value == 13:
+            raise ValueError("13 brings bad luck")
+        return value
+
+    @model_validator(mode="after")
+    def _below_spot(self) -> Self:
+        if self.strike > self.spot:
+            raise ValueError("the strike must not lie above the spot")
+        return self
+
+    def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+        return self.strike + rng.random((n, 2))
+
+
+class Misshapen(Toy):
+    def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+        return rng.random(n)
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({}, "params.strike is missing; model 'toy' needs it"),
+        (
+            {"strike": 1, "color": 2},
+            "params.color is no parameter of model 'toy'; "
+            "allowed are spot, fixings, kind, label, times, strike",
+        ),
+        ({"strike": 1, "spot": -1}, "params.spot = -1 is not allowed: it should be greater than 0"),
+        (
+            {"strike": 1, "fixings": 2.5},
+            "params.fixings = 2.5 is not allowed: it should be a valid integer",
+        ),
+        (
+            {"strike": 1, "fixings": 11},
+            "params.fixings = 11 is not allowed: it should be less than or equal to 10",
+        ),
+        (
+            {"strike": 1, "fixings": True},
+            "params.fixings = True is not allowed: it should be a valid integer",
+        ),
+        (
+            {"strike": "1"},
+            "params.strike = '1' is not allowed: it should be a valid number",
+        ),
+        (
+            {"strike": math.nan},
+            "params.strike = nan is not allowed: it should be a finite number",
+        ),
+        (
+            {"strike": 1, "kind": "cal"},
+            "params.kind = 'cal' is not allowed: it should be 'call' or 'put'",
+        ),
+        (
+            {"strike": 1, "label": "a"},
+            "params.label = 'a' is not allowed: it should have at least 2 characters",
+        ),
+        (
+            {"strike": 1, "times": [0.5, "x"]},
+            "params.times.1 = 'x' is not allowed: it should be a valid number",
+        ),
+        (
+            {"strike": 1, "times": []},
+            "params.times = () is not allowed: "
+            "it should have at least 1 item after validation, not 0",
+        ),
+        ({"strike": 13}, "params.strike = 13: 13 brings bad luck"),
+        ({"strike": 101}, "params: the strike must not lie above the spot"),
+    ],
+)
+def test_a_wrong_parameter_is_named_with_its_value_and_what_is_allowed(
+    params: Mapping[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        validated(Toy, params)
+    assert str(caught.value) == sentence
+
+
+def test_the_place_of_a_wrong_parameter_can_be_named() -> None:
+    with pytest.raises(UsageError, match=r"^cells\.3\.strike is missing"):
+        validated(Toy, {}, "cells.3")
+
+
+def test_parameters_hold_the_defaults_and_leave_out_what_is_not_set() -> None:
+    assert validated(Toy, {"strike": 5}).params() == {
+        "spot": 100.0, "fixings": 2, "kind": "call", "label": "ab", "strike": 5.0,
+    }  # fmt: skip
+
+
+def test_a_list_stands_for_a_tuple() -> None:
+    assert validated(Toy, {"strike": 5, "times": [1, 2.5]}).params()["times"] == (1.0, 2.5)
+
+
+def hash_of(params: Mapping[str, Any]) -> bytes:
+    cells = (validated(Toy, params).params(),)
+    return Definition(
+        model="toy", model_version=1, outputs=("x", "y"), cells=cells, seed=0, block_size=2
+    ).hash
+
+
+def test_the_definition_hash_does_not_depend_on_how_a_number_is_spelt() -> None:
+    assert hash_of({"strike": 1}) == hash_of({"strike": 1.0})
+    assert hash_of({"strike": 1}) == hash_of({"spot": 100, "strike": 1.0, "fixings": 2})
+    assert hash_of({"strike": 1}) != hash_of({"strike": 1.0000000000000002})
+
+
+def test_a_block_is_a_function_of_its_stream() -> None:
+    model = validated(Toy, {"strike": 5})
+    first = model.simulate(BlockStream(1, 0, 0, 64), Sampling())
+    assert first == model.simulate(BlockStream(1, 0, 0, 64), Sampling())
+    assert first != model.simulate(BlockStream(1, 0, 1, 64), Sampling())
+
+
+def test_samples_of_a_wrong_shape_are_refused() -> None:
+    model = validated(Misshapen, {"strike": 5})
+    with pytest.raises(ValueError, match=r"shape \(64,\), expected \(64, 2\)"):
+        model.simulate(BlockStream(1, 0, 0, 64), Sampling())
+
+
+def test_moments_agree_with_numpy() -> None:
+    samples = np.random.default_rng(5).normal(3.0, 2.0, (1000, 3))
+    found = moments(samples)
+    assert np.allclose(found.sums, samples.sum(axis=0), rtol=1e-13)
+    assert np.allclose(found.squares, samples.var(axis=0) * 1000, rtol=1e-12)
+    assert np.array_equal(found.minimum, samples.min(axis=0))
+    assert np.array_equal(found.maximum, samples.max(axis=0))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 31, 64, 100])
+def test_a_tree_sum_leaves_nothing_out(length: int) -> None:
+    assert tree_sum(np.arange(length, dtype=np.float64)[:, np.newaxis]) == [
+        length * (length - 1) / 2
+    ]
+
+
+def test_a_tree_sum_folds_halves_onto_each_other() -> None:
+    # 1e16 meets -1e16 first, so that nothing small is lost; from left to right, 1.0 would be.
+    assert tree_sum(np.array([[1e16], [1.0], [-1e16], [1.0]])) == [2.0]
