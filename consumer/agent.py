@@ -1,7 +1,8 @@
 """The consumer's shell: events from broker, slots and signals to the policy, its actions to them.
 
-Nothing is decided here but when to give up because the broker cannot be used. The main thread only waits for signals; everything else happens in the loop's thread, which never
-computes, so heartbeats go on whatever a slot does.
+Nothing is decided here but when to give up because the broker cannot be used. The main thread only
+waits for signals; everything else happens in the loop's thread, which never computes, so that
+heartbeats go on whatever a slot does.
 """
 
 import logging

@@ -177,13 +177,12 @@ class Stack:
             raise
         return stack
 
-    def start_consumer(self, slots: int | None) -> Service:
-        """Start one more consumer and return once it is ready."""
+    def launch_consumer(self, slots: int | None) -> Service:
+        """Start one more consumer, without waiting until it is ready."""
         service = self._service(f"consumer-{self._names}", ["consumer", *_slots(slots)])
         self._names += 1
         service.start()
         self.consumers.append(service)
-        service.wait_until_ready()
         return service
 
     def kill(self, service: Service) -> None:
@@ -246,13 +245,7 @@ class Stack:
         arguments = ["aggregator", "--store", store, "--http", f"{host}:{port}"]
         self.aggregator = self._service("aggregator", arguments)
         self.aggregator.start()
-        starting = []
-        for _ in range(consumers):
-            service = self._service(f"consumer-{self._names}", ["consumer", *_slots(slots)])
-            self._names += 1
-            service.start()
-            starting.append(service)
-            self.consumers.append(service)
+        starting = [self.launch_consumer(slots) for _ in range(consumers)]
         self.http_url = self.aggregator.wait_until_ready()["http_url"]
         for service in starting:
             service.wait_until_ready()

@@ -1,13 +1,16 @@
 """Results as tables for people; numbers are rounded to what their error says is known."""
 
 import math
+import sys
 
+from rich.console import Console
 from rich.table import Table
 
 from protocol.messages import Status
 from protocol.results import CellResult, Estimate, Result
 
 MAX_ROWS = 200
+WIDTH = 200
 
 
 def with_error(mean: float | None, error: float | None) -> str:
@@ -22,12 +25,29 @@ def with_error(mean: float | None, error: float | None) -> str:
     return f"{mean:.{decimals}f} ± {error:.{decimals}f}"
 
 
+def print_result(result: Result) -> None:
+    """Print a result on stdout."""
+    console = _console()
+    console.print(result_table(result))
+    for line in footnotes(result):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def print_status(status: Status) -> None:
+    """Print runs on stdout."""
+    _console().print(status_table(status))
+
+
+def _console() -> Console:
+    """Return a console on stdout; without a terminal lines are as long as they need to be."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
+
+
 def result_table(result: Result) -> Table:
     """Return one row per cell and output."""
     varying = _varying(result)
     first = next(iter(result.cells[0].outputs.values()))
-    table = Table(title=_title(result), title_justify="left", caption=_caption(result))
-    table.caption_justify = "left"
+    table = Table(title=title(result), title_justify="left")
     for name in varying:
         table.add_column(name)
     table.add_column("output")
@@ -76,20 +96,24 @@ def _interval(estimate: Estimate) -> str:
     return f"{estimate.ci_low:.{decimals}f} … {estimate.ci_high:.{decimals}f}{note}"
 
 
-def _title(result: Result) -> str:
+def title(result: Result) -> str:
+    """Return the line above a result's table."""
     return (
         f"{result.run}: {result.model} {result.state}, seed {result.seed}, {result.sampling}, "
         f"{result.elapsed_seconds:.1f} s, {result.cpu_seconds:.1f} s of CPU"
     )
 
 
-def _caption(result: Result) -> str:
-    parts = [f"digest {result.digest}" if result.digest else "no digest: not finished"]
+def footnotes(result: Result) -> list[str]:
+    """Return the lines below a result's table."""
+    parts = [f"digest {result.digest}" if result.digest else f"no digest: {result.state}"]
     if len(result.cells) > MAX_ROWS:
         parts.append(f"{len(result.cells) - MAX_ROWS} more cells: see --json")
     if len(result.engines) > 1:
         parts.append(f"computed by different engines: {', '.join(result.engines)}")
-    return "; ".join(parts)
+    if result.error:
+        parts.append(result.error)
+    return parts
 
 
 def _varying(result: Result) -> list[str]:

@@ -426,13 +426,17 @@ def translated(broker: Broker, error: BaseException) -> BrokerError:
         return BrokerRefusedError(
             f"the broker refuses {user} the virtual host '{broker.vhost}': {text}"
         )
+    if isinstance(error, _LOST):
+        return _ended(broker, code, text)
+    return BrokerUnreachableError(f"nothing that speaks AMQP 0-9-1 answers at {broker}")
+
+
+def _ended(broker: Broker, code: int | None, text: str) -> BrokerError:
     if code == _ACCESS_REFUSED:
-        return BrokerRefusedError(f"the broker refuses {user}: {text}")
+        return BrokerRefusedError(f"the broker refuses user '{broker.user}': {text}")
     if code == _NOT_FOUND:
         return TopologyMissingError(_missing(text))
-    if isinstance(error, _LOST):
-        return ConnectionLostError(f"the connection to {broker} ended: {text}")
-    return BrokerUnreachableError(f"nothing that speaks AMQP 0-9-1 answers at {broker}")
+    return ConnectionLostError(f"the connection to {broker} ended: {text}")
 
 
 def _missing(text: str) -> str:

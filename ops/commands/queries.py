@@ -38,11 +38,9 @@ def status(run_id: str | None, amqp_url: str, password_file: str | None, as_json
     if as_json:
         click.echo(json.dumps(answer.model_dump(mode="json")))
         return
-    from rich.console import Console  # noqa: PLC0415
+    from producer.tables import print_status  # noqa: PLC0415 - rich loads when it is shown
 
-    from producer.tables import status_table  # noqa: PLC0415
-
-    Console().print(status_table(answer))
+    print_status(answer)
 
 
 @click.command()

@@ -98,11 +98,9 @@ def show(result: Result, *, as_json: bool) -> None:
     if as_json:
         click.echo(result.model_dump_json())
         return
-    from rich.console import Console  # noqa: PLC0415
+    from producer.tables import print_result  # noqa: PLC0415 - rich loads when it is shown
 
-    from producer.tables import result_table  # noqa: PLC0415
-
-    Console(soft_wrap=False).print(result_table(result))
+    print_result(result)
 
 
 async def _interruptible(work: Any) -> Result:

@@ -146,8 +146,8 @@ class Server:
             self._send_dead_letter(queue, _dead_letter(queue, message, reason))
 
     def _send_dead_letter(self, queue: MemoryQueue, letter: Message) -> None:
-        exchange = self.exchanges.get(letter.exchange)
-        targets = () if exchange is None else exchange.route(letter.routing_key)
+        known = not letter.exchange or letter.exchange in self.exchanges
+        targets = self.route(letter.exchange, letter.routing_key) if known else ()
         taken = [target.put(letter) for target in targets]
         if queue.arguments.get("x-dead-letter-strategy") == "at-least-once" and not any(taken):
             self._held.append((queue, letter))

@@ -98,7 +98,8 @@ class RealChannel:
         self._sequence = -1
         self._confirmed = 0
         self._unconfirmed: set[int] = set()
-        channel.add_on_return_callback(self._on_return)
+        # On the inner channel, because BlockingChannel would report returns after their confirms.
+        channel._impl.add_on_return_callback(self._on_return)
         channel.add_on_cancel_callback(self._on_cancel)
         channel._impl.add_on_close_callback(self._on_close)
 

@@ -54,8 +54,10 @@ class Misshapen(Toy):
         ({}, "params.strike is missing; model 'toy' needs it"),
         (
             {"strike": 1, "color": 2},
-            "params.color is no parameter of model 'toy'; "
-            "allowed are spot, fixings, kind, label, times, strike",
+            (
+                "params.color is no parameter of model 'toy'; "
+                "allowed are spot, fixings, kind, label, times, strike"
+            ),
         ),
         ({"strike": 1, "spot": -1}, "params.spot = -1 is not allowed: it should be greater than 0"),
         (
@@ -92,8 +94,10 @@ class Misshapen(Toy):
         ),
         (
             {"strike": 1, "times": []},
-            "params.times = () is not allowed: "
-            "it should have at least 1 item after validation, not 0",
+            (
+                "params.times = () is not allowed: "
+                "it should have at least 1 item after validation, not 0"
+            ),
         ),
         ({"strike": 13}, "params.strike = 13: 13 brings bad luck"),
         ({"strike": 101}, "params: the strike must not lie above the spot"),

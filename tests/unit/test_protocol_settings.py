@@ -14,7 +14,7 @@ from protocol.settings import (
     broker_from_url,
 )
 
-SECRET = "s3cr:t/@#?%"
+TRICKY = "s3cr:t/@#?%"
 QUOTED = "s3cr%3At%2F%40%23%3F%25"
 
 
@@ -31,7 +31,7 @@ QUOTED = "s3cr%3At%2F%40%23%3F%25"
         ("amqp://u:p@host:1234/v", ("host", 1234, "u", "p", "v")),
         ("amqp://u@host", ("host", 5672, "u", "guest", "/")),
         ("amqp://u:@host", ("host", 5672, "u", "", "/")),
-        (f"amqp://a%40b:{QUOTED}@host", ("host", 5672, "a@b", SECRET, "/")),
+        (f"amqp://a%40b:{QUOTED}@host", ("host", 5672, "a@b", TRICKY, "/")),
         ("amqp://u:p@[::1]:5673/v", ("::1", 5673, "u", "p", "v")),
         ("amqp://[2001:db8::7]", ("2001:db8::7", 5672, "guest", "guest", "/")),
     ],
@@ -82,7 +82,7 @@ def test_a_wrong_address_is_refused_without_quoting_its_password(url: str) -> No
         broker_from_url(url)
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
 def test_a_password_never_shows_in_text() -> None:
@@ -105,8 +105,8 @@ def test_the_text_of_an_address_is_an_address(url: str, text: str) -> None:
 
 def test_a_password_file_wins_over_the_address(tmp_path: Path) -> None:
     file = tmp_path / "password"
-    file.write_text(f"{SECRET}\n", encoding="utf-8")
-    assert broker_from_url("amqp://u:p@host", str(file)).password == SECRET
+    file.write_text(f"{TRICKY}\n", encoding="utf-8")
+    assert broker_from_url("amqp://u:p@host", str(file)).password == TRICKY
 
 
 def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
