@@ -92,9 +92,6 @@ def _model(chunk: Chunk, load: Callable[[str], type[Model]]) -> Model:
     if chunk.sampling.method not in model.methods:
         text = f"model '{chunk.model}' does not offer {chunk.sampling.method} sampling"
         raise _ChunkError(FailureKind.INVALID_PARAMS, text)
-    if chunk.block_size % 2:
-        text = f"block_size = {chunk.block_size} is not allowed: it must be even"
-        raise _ChunkError(FailureKind.INVALID_PARAMS, text)
     try:
         return validated(model, chunk.params)
     except UsageError as error:

@@ -94,8 +94,8 @@ def log(x: Doubles) -> Doubles:
     x
         An array of at least one dimension.
     """
-    small = x < _TINY
-    result = _log_normal(np.where(small, x * 2.0**54, x))
+    small = (x > 0.0) & (x < _TINY)
+    result = _log_normal(x * np.where(small, 2.0**54, 1.0))
     result -= np.where(small, 54 * _LN2_LOW, 0.0)
     result -= np.where(small, 54 * _LN2_HIGH, 0.0)
     result[x == 0.0] = -np.inf

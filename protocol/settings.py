@@ -41,7 +41,8 @@ class Broker:
     def url(self) -> str:
         """The whole address, password included; never to be logged."""
         user, password = quote(self.user, safe=""), quote(self.password, safe="")
-        return f"amqp://{user}:{password}@{self._address}"
+        option = "" if self.heartbeat == HEARTBEAT_SECONDS else f"?heartbeat={self.heartbeat}"
+        return f"amqp://{user}:{password}@{self._address}{option}"
 
     @property
     def _address(self) -> str:
@@ -91,9 +92,10 @@ def _heartbeat(query: str) -> int:
     if not query:
         return HEARTBEAT_SECONDS
     name, _, value = query.partition("=")
-    if name != "heartbeat" or not value.isdigit() or not 1 <= int(value) <= MAX_HEARTBEAT_SECONDS:
+    allowed = {str(seconds): seconds for seconds in range(1, MAX_HEARTBEAT_SECONDS + 1)}
+    if name != "heartbeat" or value not in allowed:
         raise UsageError(f"{_RULE}; after ? it may say heartbeat=1 to {MAX_HEARTBEAT_SECONDS} only")
-    return int(value)
+    return allowed[value]
 
 
 def broker_from_environment() -> Broker:

@@ -140,9 +140,9 @@ def topology(pools: tuple[str, ...] = ("default",)) -> Topology:
         ),
         bindings=(
             *(Binding(WORK, work_key(p, lane), work_queue(p, lane)) for p, lane in lanes),
-            Binding(RESULTS, "partial.*", RESULTS_QUEUE),
-            Binding(RESULTS, "failure.*", RESULTS_QUEUE),
-            Binding(TELEMETRY, "*", TELEMETRY_QUEUE),
+            Binding(RESULTS, "partial.#", RESULTS_QUEUE),
+            Binding(RESULTS, "failure.#", RESULTS_QUEUE),
+            Binding(TELEMETRY, "#", TELEMETRY_QUEUE),
             Binding(RPC, RPC_KEY, RPC_QUEUE),
             Binding(DEAD, "", DEAD_QUEUE),
         ),

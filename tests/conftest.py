@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ops.private_broker import PrivateBroker, find_server
+from ops.broker_directory import find_server
+from ops.private_broker import PrivateBroker
 from protocol.errors import UsageError
 from protocol.settings import Broker
 from tests.support.real_broker import reset

@@ -137,6 +137,7 @@ class RealWorld(World):
         reset(self._node.broker)
 
     def restart(self) -> None:
+        self._node.persist()
         self._node.kill()
         self._node.restart()
 

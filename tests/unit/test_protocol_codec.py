@@ -47,6 +47,7 @@ def test_a_body_at_the_limit_passes_and_one_byte_more_does_not() -> None:
         b"\x81\xc0\x01",
         b"\x81\x90\x01",
         b"\xd4\x02\x00",
+        b"\xc7\x03\x02\x00\x00\x01",
         b"\xd4\x01\x00",
         b"\xc7\x03\x01\x00\x00\x02",
         b"\xc7\x00\x01",

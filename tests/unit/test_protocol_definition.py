@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from protocol.definition import Definition, Method, Name, Params, RunId, Sampling, Stop
+from protocol.definition import Definition, Lane, Method, Name, Params, RunId, Sampling, Stop
 from protocol.messages import Declare, decode, encode
 
 FIELDS: dict[str, Any] = {
@@ -62,7 +62,7 @@ def test_the_hash_fills_defaults_in() -> None:
 
 
 def test_the_hash_survives_the_wire() -> None:
-    declare = Declare(run="r", definition=definition(), pool="default", lane="low")
+    declare = Declare(run="r", definition=definition(), pool="default", lane=Lane.LOW)
     assert decode("declare.v1", encode(declare), Declare).definition.hash == definition().hash
 
 

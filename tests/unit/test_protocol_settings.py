@@ -57,7 +57,11 @@ def test_an_address_is_read(url: str, expected: tuple[str, int, str, str, str]) 
         "amqp://host:-1",
         "amqp://host:port",
         "amqp://[::1",
-        "amqp://host/v?heartbeat=5",
+        "amqp://host/v?heartbeat=0",
+        "amqp://host/v?heartbeat=61",
+        "amqp://host/v?heartbeat=²",
+        "amqp://host/v?heartbeat=5&heartbeat=6",
+        "amqp://host/v?hartbeat=5",
         "amqp://host/v#fragment",
     ],
 )
@@ -127,3 +131,9 @@ def test_the_environment_decides_and_there_is_a_default(monkeypatch: pytest.Monk
 def test_an_address_reaches_another_process_whole() -> None:
     broker = broker_from_url("amqp://u:p@host/v")
     assert pickle.loads(pickle.dumps(broker)) == broker  # noqa: S301 - our own bytes
+
+
+def test_an_address_may_set_the_heartbeat() -> None:
+    broker = broker_from_url("amqp://host/v?heartbeat=5")
+    assert broker.heartbeat == 5
+    assert broker_from_url(broker.url) == broker

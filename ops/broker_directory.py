@@ -1,0 +1,226 @@
+"""Everything a private RabbitMQ node reads and writes, in one directory; it starts no process.
+
+Nothing of the system's own node leaks in: configuration, cookie, plug-ins and data are all here.
+"""
+
+import base64
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from protocol.errors import UsageError
+from protocol.settings import Broker
+
+LOG_LINES = 12
+
+SERVER_PLACES = (
+    "/usr/lib/rabbitmq/bin/rabbitmq-server",  # Debian, Ubuntu, Fedora
+    "/opt/rabbitmq/sbin/rabbitmq-server",  # the official container image
+    "/usr/local/sbin/rabbitmq-server",
+    "/usr/local/opt/rabbitmq/sbin/rabbitmq-server",
+)
+"""Where to look before PATH: what Debian has on PATH is a wrapper for the system's own node."""
+
+# Quorum queues keep a write-ahead log in memory and on disk; the default is 512 MiB.
+WAL_BYTES = 64 * 1024**2
+
+CONFIG = """\
+listeners.tcp.1 = {host}:{port}
+num_acceptors.tcp = 2
+heartbeat = 60
+consumer_timeout = 1800000
+disk_free_limit.absolute = 50MB
+raft.wal_max_size_bytes = {wal_bytes}
+log.console = false
+log.file.level = info
+log.file.rotation.size = 10485760
+log.file.rotation.count = 2
+"""
+
+# The node is its own name server: with -erl_epmd_port neither it nor its start-up looks for epmd,
+# so no daemon outlives it. The distribution port listens on loopback.
+ERLANG_ARGS = (
+    "-noinput -sname {name} -start_epmd false -erl_epmd_port {port} "
+    "-kernel inet_dist_use_interface {{127,0,0,1}}"
+)
+
+
+class BrokerDirectory:
+    """The directory of one private node.
+
+    Attributes
+    ----------
+    path
+        The directory.
+    log
+        The node's log file, of its latest start.
+    output
+        What the node prints: why it could not even open its log.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.log = self.path / "log" / "node.log"
+        self.output = self.path / "log" / "stdout.log"
+        self._lock: IO[str] | None = None
+
+    @property
+    def node_name(self) -> str:
+        """The node's name; quorum queues keep it in their data, so it never changes."""
+        path = self.path / "node_name"
+        if not path.exists():
+            path.write_text(f"montemq-{secrets.token_hex(6)}@localhost", encoding="ascii")
+        return path.read_text(encoding="ascii")
+
+    def prepare(self, broker: Broker) -> None:
+        """Write what a node at this address needs, and lock the directory.
+
+        Raises
+        ------
+        UsageError
+            The directory cannot be written, or another node uses it.
+        """
+        try:
+            for part in ("", "home", "log", "data"):
+                (self.path / part).mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._take_lock()
+            self.log.unlink(missing_ok=True)
+            self._write_cookie()
+            self._write_configuration(broker)
+        except OSError as error:
+            raise UsageError(f"the data directory {self.path} is unusable: {error}") from None
+
+    def release(self) -> None:
+        """Unlock the directory."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def wipe(self) -> None:
+        """Delete queues, messages and users."""
+        shutil.rmtree(self.path / "data", ignore_errors=True)
+
+    def environment(self, distribution_port: int) -> dict[str, str]:
+        """Return the node's whole environment; its distribution will listen on this port."""
+        name = self.node_name
+        files = {
+            "CONFIG_FILE": "rabbitmq.conf",
+            "ADVANCED_CONFIG_FILE": "absent.config",
+            "CONF_ENV_FILE": "absent.conf",
+            "ENABLED_PLUGINS_FILE": "enabled_plugins",
+            "PID_FILE": "node.pid",
+            "LOG_BASE": "log",
+            "LOGS": "log/node.log",
+            "MNESIA_BASE": "data",
+            "MNESIA_DIR": "data/node",
+            "FEATURE_FLAGS_FILE": "data/feature_flags",
+            "GENERATED_CONFIG_DIR": "data/config",
+        }
+        return {f"RABBITMQ_{key}": str(self.path / file) for key, file in files.items()} | {
+            "RABBITMQ_NODENAME": name,
+            # The start script then turns into the node instead of waiting for it, which makes
+            # its pid and its death signal ours; -noinput takes back what the variable promises.
+            "RABBITMQ_ALLOW_INPUT": "true",
+            "RABBITMQ_DIST_PORT": str(distribution_port),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG_ARGS.format(
+                name=name, port=distribution_port
+            ),
+            "HOME": str(self.path / "home"),
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": "C.UTF-8",
+            "ERL_CRASH_DUMP": str(self.path / "log" / "crash.dump"),
+        }
+
+    def last_words(self) -> str:
+        """Return the lines of the log that say why a node did not start."""
+        lines = [
+            line
+            for path in (self.log, self.output)
+            if path.exists()
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+            if line.strip()
+        ]
+        errors = [line for line in lines if "error" in line.lower() or "not found" in line]
+        return "\n".join((errors or lines)[:LOG_LINES]) or "it left no log"
+
+    def queues_persist(self) -> bool:
+        """Return whether every quorum queue stands in the registry on disk.
+
+        RabbitMQ writes it up to 1 s after a queue was declared; a node that is killed before
+        comes back with a queue that exists and answers nothing.
+        """
+        for registry in self.path.glob("data/node/quorum/*/names.dets"):
+            written = registry.read_bytes()
+            queues = (entry.name for entry in registry.parent.iterdir() if entry.is_dir())
+            if not all(queue.encode() in written for queue in queues):
+                return False
+        return True
+
+    def _take_lock(self) -> None:
+        if self._lock is None:
+            self._lock = (self.path / "lock").open("w", encoding="ascii")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another broker uses the data directory {self.path}") from None
+
+    def _write_cookie(self) -> None:
+        cookie = self.path / "home" / ".erlang.cookie"
+        if not cookie.exists():
+            cookie.write_text(secrets.token_hex(), encoding="ascii")
+            cookie.chmod(0o400)
+
+    def _write_configuration(self, broker: Broker) -> None:
+        (self.path / "enabled_plugins").write_text("[].\n", encoding="ascii")
+        config = CONFIG.format(host=broker.host, port=broker.port, wal_bytes=WAL_BYTES)
+        if broker.user != "guest":
+            definitions = self.path / "definitions.json"
+            definitions.touch(mode=0o600)
+            definitions.write_text(json.dumps(_definitions(broker)), encoding="utf-8")
+            config += f"load_definitions = {definitions}\n"
+        (self.path / "rabbitmq.conf").write_text(config, encoding="utf-8")
+
+
+def find_server() -> str:
+    """Return the path of RabbitMQ's start script.
+
+    Raises
+    ------
+    UsageError
+        RabbitMQ is not installed.
+    """
+    for place in _places():
+        path = Path(place).resolve()
+        # Debian's wrapper on PATH, which only starts the system's own node, stands alone.
+        if os.access(path, os.X_OK) and (path.parent / "rabbitmq-env").exists():
+            return str(path)
+    raise UsageError(
+        "RabbitMQ is not installed: install it with `apt-get install rabbitmq-server` "
+        "or from https://www.rabbitmq.com/docs/download"
+    )
+
+
+def _places() -> Iterator[str]:
+    yield from SERVER_PLACES
+    if on_path := shutil.which("rabbitmq-server"):
+        yield on_path
+
+
+def _definitions(broker: Broker) -> dict[str, object]:
+    """Return what the node loads at boot: one user that may do everything, and no guest."""
+    salt = secrets.token_bytes(4)
+    digest = hashlib.sha256(salt + broker.password.encode()).digest()
+    user = {
+        "name": broker.user,
+        "password_hash": base64.b64encode(salt + digest).decode(),
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": "administrator",
+    }
+    rights = {"user": broker.user, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
+    return {"vhosts": [{"name": "/"}], "users": [user], "permissions": [rights]}

@@ -1,0 +1,260 @@
+"""The private RabbitMQ node: it starts anywhere, hides nothing outside, and leaves nothing."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ops import broker_directory
+from ops.broker_directory import BrokerDirectory
+from ops.child_process import Process, descendants
+from ops.private_broker import PrivateBroker
+from protocol.errors import BrokerError, UsageError
+from tests.conftest import require_rabbitmq
+from tests.support.real_broker import RealChannel, RealConnection
+
+ROOT = Path(__file__).parents[2]
+NOBODY = 65534
+QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 20}
+DEADLINE_SECONDS = 30.0
+LISTEN = "0A"
+
+START_AND_WAIT = """
+import sys
+from ops.private_broker import PrivateBroker
+from ops.child_process import descendants
+node = PrivateBroker.start()
+helpers = [process.pid for process in descendants(node.pid)]
+print(node.directory.path, node.port, node.pid, *helpers, flush=True)
+sys.stdin.read()
+node.stop()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _rabbitmq() -> None:
+    require_rabbitmq()
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def channel_to(node: PrivateBroker) -> RealChannel:
+    return RealConnection(node.broker).channel()
+
+
+def store(node: PrivateBroker, queue: str) -> None:
+    """Publish a message and return when the broker has confirmed it."""
+    channel = channel_to(node)
+    channel.declare_queue(queue, durable=True, arguments=QUORUM)
+    channel.confirm_select()
+    channel.publish("", queue, b"kept", mandatory=True)
+    eventually(lambda: channel.connection.pump() or bool(channel.inbox))
+    channel.connection.close()
+
+
+def stored(node: PrivateBroker, queue: str) -> bytes:
+    channel = channel_to(node)
+    eventually(lambda: channel.inspect_queue(queue).messages == 1)
+    delivery = channel.get(queue, no_ack=True)
+    channel.connection.close()
+    assert delivery is not None
+    return delivery.body
+
+
+def listening_addresses(pid: int) -> set[str]:
+    """Return the local addresses, in hex, of all sockets that a process listens on."""
+    inodes = {
+        os.readlink(fd).removeprefix("socket:[").removesuffix("]")
+        for fd in Path(f"/proc/{pid}/fd").iterdir()
+        if os.readlink(fd).startswith("socket:")
+    }
+    rows = [
+        line.split()
+        for table in ("tcp", "tcp6", "udp", "udp6")
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+    ]
+    return {row[1] for row in rows if row[9] in inodes and row[3] in (LISTEN, "07")}
+
+
+def start_in_a_process(*prefix: str, home: Path) -> "subprocess.Popen[str]":
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(home), "TMPDIR": str(home)}
+    return subprocess.Popen(
+        [*prefix, sys.executable, "-B", "-c", START_AND_WAIT],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=home,
+    )
+
+
+def announced(process: "subprocess.Popen[str]") -> tuple[Path, int, list[int]]:
+    """Return what the process says of its node: directory, port and process ids."""
+    assert process.stdout is not None
+    words = process.stdout.readline().split()
+    if not words:
+        pytest.fail(process.communicate()[1])
+    return Path(words[0]), int(words[1]), [int(word) for word in words[2:]]
+
+
+def test_two_nodes_run_at_once(private_broker: PrivateBroker) -> None:
+    with PrivateBroker.start() as other:
+        assert other.port != private_broker.port
+        store(other, "only.there")
+        store(private_broker, "only.here")
+        assert stored(other, "only.there") == b"kept"
+        assert stored(private_broker, "only.here") == b"kept"
+        channel_to(private_broker).delete_queue("only.here")
+
+
+def test_stopping_leaves_no_process_and_no_file() -> None:
+    node = PrivateBroker.start()
+    processes = [*descendants(node.pid), Process(node.pid, _started(node.pid))]
+    assert len(processes) > 1
+    assert all(process.alive() for process in processes)
+    node.stop()
+    assert not any(process.alive() for process in processes)
+    assert not node.directory.path.exists()
+    with pytest.raises(BrokerError, match="does not run"):
+        _ = node.pid
+
+
+def _started(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
+
+
+def test_it_listens_on_loopback_only(private_broker: PrivateBroker) -> None:
+    pids = [private_broker.pid, *(child.pid for child in descendants(private_broker.pid))]
+    addresses = set.union(*map(listening_addresses, pids))
+    loopback = socket.inet_aton("127.0.0.1")[::-1].hex()
+    assert f"{loopback}:{private_broker.port:04X}" in addresses
+    assert {address.partition(":")[0] for address in addresses} == {loopback}
+
+
+def test_a_killed_node_comes_back_with_its_messages_on_the_same_port() -> None:
+    with PrivateBroker.start() as node:
+        port, pid = node.port, node.pid
+        store(node, "q")
+        node.persist()
+        node.kill()
+        assert not alive(pid)
+        node.restart()
+        assert node.port == port
+        assert node.pid != pid
+        assert stored(node, "q") == b"kept"
+
+
+def test_a_wiped_node_comes_back_empty(tmp_path: Path) -> None:
+    with PrivateBroker.start(data_dir=tmp_path) as node:
+        store(node, "q")
+        node.wipe()
+        node.restart()
+        assert not any((tmp_path / "data/node/quorum").glob("*/2F_*"))
+        assert channel_to(node).declare_queue("q", durable=True).messages == 0
+
+
+def test_a_data_directory_outlives_the_node_and_serves_one_at_a_time(tmp_path: Path) -> None:
+    data = tmp_path / "new" / "a directory"
+    with PrivateBroker.start(data_dir=data) as node:
+        store(node, "q")
+        with pytest.raises(UsageError, match="another broker uses the data directory"):
+            PrivateBroker.start(data_dir=data)
+    with PrivateBroker.start(data_dir=data) as node:
+        assert stored(node, "q") == b"kept"
+
+
+def test_a_user_of_its_own_replaces_guest() -> None:
+    with PrivateBroker.start(user="me", password="p:/@ß") as node:
+        store(node, "q")
+        assert stored(node, "q") == b"kept"
+        guest = node.url.replace(node.url.partition("//")[2].partition("@")[0], "guest:guest")
+        with pytest.raises(Exception, match="ACCESS_REFUSED"):
+            RealConnection(broker_directory.Broker(**_address(guest)))
+
+
+def _address(url: str) -> dict[str, object]:
+    host, _, port = url.rpartition("@")[2].strip("/").partition(":")
+    return {"host": host, "port": int(port), "user": "guest", "password": "guest", "vhost": "/"}
+
+
+def test_a_taken_port_is_named(private_broker: PrivateBroker) -> None:
+    with pytest.raises(BrokerError, match=f"{private_broker.port}: Address already in use"):
+        PrivateBroker.start(port=private_broker.port)
+
+
+def test_a_start_that_fails_quotes_the_log(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "node").write_text("not a directory")
+    with pytest.raises(BrokerError, match=r"did not start.*(?s:.*)eexist|enotdir"):
+        PrivateBroker.start(data_dir=tmp_path)
+    assert BrokerDirectory(tmp_path).last_words()
+
+
+def test_the_node_ends_with_a_killed_parent(tmp_path: Path) -> None:
+    parent = start_in_a_process(home=tmp_path)
+    directory, _, pids = announced(parent)
+    assert len(pids) > 1
+    assert all(map(alive, pids))
+    parent.send_signal(signal.SIGKILL)
+    parent.communicate()
+    eventually(lambda: not any(map(alive, pids)))
+    assert directory.parent == tmp_path  # what it leaves is in the temporary directory
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_an_ordinary_user_can_run_it(tmp_path: Path) -> None:
+    # pytest's own directories are closed to other users.
+    home = Path(f"/tmp/{tmp_path.parent.name}-{os.getpid()}")  # noqa: S108 - made here, with its mode
+    home.mkdir(mode=0o700)
+    os.chown(home, NOBODY, NOBODY)
+    become = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    process = start_in_a_process(*become, home=home)
+    try:
+        directory, port, pids = announced(process)
+        assert directory.parent == home
+        assert os.stat(f"/proc/{pids[0]}").st_uid == NOBODY
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            pass
+        _, errors = process.communicate("")
+        assert process.returncode == 0, errors
+        assert not any(map(alive, pids))
+        assert [*home.iterdir()] == []
+    finally:
+        process.kill()
+        process.communicate()
+        subprocess.run(["rm", "-rf", str(home)], check=True)  # noqa: S607
+
+
+def test_without_rabbitmq_one_sentence_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wrapper = tmp_path / "rabbitmq-server"  # as Debian has on PATH: no use without the rest
+    wrapper.write_text("#!/bin/sh\n")
+    wrapper.chmod(0o755)
+    monkeypatch.setattr(broker_directory, "SERVER_PLACES", ("/nowhere/rabbitmq-server",))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError) as caught:
+        PrivateBroker.start()
+    assert str(caught.value).startswith("RabbitMQ is not installed: install it with `apt-get")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "rabbitmq-env").touch()
+    assert broker_directory.find_server() == str(wrapper)

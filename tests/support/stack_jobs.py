@@ -1,0 +1,115 @@
+"""Runs for tests, as run files, and the answer that each must have: computed here, without a broker."""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from aggregator.estimates import digest
+from consumer.answers import Worker
+from consumer.execution import execute
+from producer.runfile import Submission, parse, submission
+from protocol.definition import Definition
+from protocol.messages import Chunk, Partial
+from protocol.statistics import Statistics
+
+ASIAN_REFERENCE = 5.781824408
+"""Price of the default contract of the model `asian`."""
+
+SIGMAS = 4.5
+"""An honest estimate is further off once in 150,000 seeds; the seeds here are fixed."""
+
+WORKER = Worker("test", "test")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run as its run file has it."""
+
+    run: str
+    text: str
+
+    @cached_property
+    def submission(self) -> Submission:
+        return submission(parse(tomllib.loads(self.text), self.run))
+
+    @property
+    def definition(self) -> Definition:
+        return self.submission.definition
+
+    @property
+    def samples(self) -> int:
+        return self.definition.blocks * self.definition.block_size * len(self.definition.cells)
+
+    @property
+    def digest(self) -> str:
+        """The digest that the pipeline must arrive at."""
+        return _digest(self.text)
+
+    def file(self, folder: Path) -> str:
+        path = folder / f"{self.run}.toml"
+        path.write_text(self.text, encoding="utf-8")
+        return str(path)
+
+    def chunk(self, **fields: Any) -> Chunk:
+        """Return a chunk of this run, one block unless said otherwise."""
+        definition = self.definition
+        plain: dict[str, Any] = {
+            "run": self.run,
+            "definition": definition.hash,
+            "attempt": 0,
+            "cell": 0,
+            "first_block": 0,
+            "blocks": 1,
+            "block_size": definition.block_size,
+            "model": definition.model,
+            "model_version": definition.model_version,
+            "params": definition.cells[0],
+            "sampling": definition.sampling,
+            "seed": definition.seed,
+        }
+        return Chunk.model_validate(plain | fields)
+
+    def partial(self, **fields: Any) -> Partial:
+        """Return the honest answer to a chunk of this run."""
+        answer = execute(self.chunk(**fields), WORKER)
+        assert isinstance(answer, Partial), answer
+        return answer
+
+
+def asian(run: str, *, seed: int = 1, blocks: int = 400, block_size: int = 256) -> Job:
+    """Return the default contract of the model `asian`, about 2 s of CPU."""
+    return _job(run, "asian", seed, blocks, block_size)
+
+
+def pi(run: str, *, seed: int = 1, blocks: int = 400, block_size: int = 4096) -> Job:
+    """Return a run of the model `pi`, less than 0.1 s of CPU."""
+    return _job(run, "pi", seed, blocks, block_size)
+
+
+def _job(run: str, model: str, seed: int, blocks: int, block_size: int, params: str = "") -> Job:
+    text = f"""
+[run]
+model = "{model}"
+id = "{run}"
+seed = {seed}
+[params]
+{params}
+[sampling]
+block_size = {block_size}
+[stop]
+samples = {blocks * block_size}
+"""
+    return Job(run, text)
+
+
+@cache
+def _digest(text: str) -> str:
+    job = Job("expected", text)
+    definition = job.definition
+    cells: list[Statistics | None] = [
+        job.partial(cell=cell, params=params, blocks=definition.blocks).statistics
+        for cell, params in enumerate(definition.cells)
+    ]
+    return digest(definition.hash, cells)

@@ -1,0 +1,123 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import pytest
+
+from consumer import events as e
+from consumer.answers import Worker
+from consumer.slots import SlotEvent, Slots
+from protocol.definition import Sampling
+from protocol.messages import Chunk, Failure, FailureKind, Partial, decode, encode
+
+DEADLINE = 30.0
+
+
+class Fleet:
+    """Slots, and the descriptors that they asked to be watched."""
+
+    def __init__(self) -> None:
+        self.watched: dict[int, int] = {}
+        self.slots = Slots(Worker("host-1", "host"), self.watched.__setitem__, self.unwatch)
+
+    def unwatch(self, fd: int) -> None:
+        os.fstat(fd)  # still open: a closed one cannot be taken out of a loop
+        for slot in [slot for slot, other in self.watched.items() if other == fd]:
+            del self.watched[slot]
+
+    def next(self, slot: int) -> SlotEvent:
+        assert wait([self.watched[slot]], DEADLINE), "the slot says nothing"
+        return self.slots.read(slot)
+
+
+@pytest.fixture
+def fleet() -> Iterator[Fleet]:
+    result = Fleet()
+    yield result
+    result.slots.close()
+
+
+def chunk(model: str = "asian", blocks: int = 1, block_size: int = 64) -> bytes:
+    work = Chunk(
+        run="r", definition=bytes(32), attempt=1, cell=0, first_block=0, blocks=blocks,
+        block_size=block_size, model=model, model_version=1, params={}, sampling=Sampling(), seed=1,
+    )  # fmt: skip
+    return encode(work)
+
+
+def test_a_slot_answers_a_chunk_with_a_partial(fleet: Fleet) -> None:
+    fleet.slots.start(0)
+    assert fleet.next(0) == e.SlotReady(0)
+    for _ in range(2):
+        fleet.slots.give(0, chunk())
+        done = fleet.next(0)
+        assert isinstance(done, e.SlotDone)
+        partial = decode(done.type, done.body, Partial)
+        assert (done.kind, partial.statistics.samples, partial.consumer) == (None, 64, "host-1")
+
+
+def test_a_slot_says_which_kind_of_failure_it_answers(fleet: Fleet) -> None:
+    fleet.slots.start(0)
+    fleet.next(0)
+    fleet.slots.give(0, chunk(model="unknown"))
+    done = fleet.next(0)
+    assert isinstance(done, e.SlotDone)
+    assert done.kind is FailureKind.UNSUPPORTED_MODEL
+    assert "'unknown' is not installed" in decode(done.type, done.body, Failure).text
+
+
+def test_a_killed_slot_is_noticed_and_can_be_started_again(fleet: Fleet) -> None:
+    fleet.slots.start(0)
+    fleet.slots.start(1)
+    assert {fleet.next(0), fleet.next(1)} == {e.SlotReady(0), e.SlotReady(1)}
+    fleet.slots.give(0, chunk(blocks=100_000, block_size=1024))
+    fleet.slots.kill(0)
+    assert fleet.next(0) == e.SlotCrashed(0, "killed by SIGKILL")
+    assert set(fleet.watched) == {1}
+    fleet.slots.start(0)
+    assert fleet.next(0) == e.SlotReady(0)
+
+
+def test_a_chunk_for_a_slot_that_has_just_died_is_not_an_error(fleet: Fleet) -> None:
+    fleet.slots.start(0)
+    fleet.next(0)
+    fleet.slots.kill(0)
+    assert wait([fleet.watched[0]], DEADLINE)
+    fleet.slots.give(0, chunk())
+    assert isinstance(fleet.slots.read(0), e.SlotCrashed)
+
+
+AGENT = """
+import multiprocessing, os, signal, sys
+from consumer.answers import Worker
+from consumer.slots import Slots
+if __name__ == "__main__":
+    fds = {}
+    slots = Slots(Worker("host-1", "host"), fds.__setitem__, lambda fd: None)
+    slots.start(0)
+    slots.read(0)
+    slots.give(0, bytes.fromhex(sys.argv[1]))
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    signal.pause()
+"""
+
+
+def test_a_slot_dies_with_its_agent_in_the_middle_of_a_chunk(tmp_path: Path) -> None:
+    script = tmp_path / "agent.py"
+    script.write_text(AGENT, encoding="utf-8")
+    endless = chunk(blocks=1_000_000, block_size=1024)
+    agent = subprocess.Popen(  # noqa: S603 - our own interpreter and text
+        [sys.executable, script, endless.hex()],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert agent.stdout is not None
+    with agent, agent.stdout:
+        slot = os.pidfd_open(int(agent.stdout.readline()))
+        assert not wait([slot], 0.0)
+        agent.kill()
+        assert wait([slot], DEADLINE), "the slot outlives its agent"
+        os.close(slot)
