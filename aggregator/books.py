@@ -21,6 +21,9 @@ MAX_ENGINES = 8
 MAX_FAILURES = 200
 """Failures kept per run; later ones are counted in the metrics only."""
 
+MAX_CPU_SECONDS = 1e12
+"""What a message may say at most; a sum beyond it could not be told."""
+
 UNCHARGED = frozenset({FailureKind.UNSUPPORTED_MODEL, FailureKind.DECLINED})
 
 
@@ -62,6 +65,11 @@ class FailureRecord:
     consumer: str
     kind: FailureKind
     text: str
+
+    @property
+    def stop_block(self) -> int:
+        """One past the last block."""
+        return self.first_block + self.blocks
 
 
 @dataclass(slots=True)
@@ -143,7 +151,7 @@ class RunBooks:
         )
         cell.merged.add(partial.first_block, partial.stop_block)
         self.merged_blocks += partial.blocks
-        self.cpu_seconds += partial.cpu_seconds
+        self.cpu_seconds = min(self.cpu_seconds + partial.cpu_seconds, MAX_CPU_SECONDS)
         if len(self.engines) < MAX_ENGINES:
             self.engines.add(partial.engine)
         return Outcome.MERGED, segment
@@ -153,7 +161,7 @@ class RunBooks:
         return list(self.cells[cell].merged.gaps(0, self.definition.blocks))
 
     def record(self, failure: Failure) -> FailureRecord | None:
-        """Remember a failure; None when nothing of its chunk is missing, or too many are kept.
+        """Remember a failure of a chunk that is missing; None when it, or too many, are known.
 
         Raises
         ------
@@ -161,11 +169,10 @@ class RunBooks:
             It does not belong to this run.
         """
         self.segment_of(failure)
-        merged = self.cells[failure.cell].merged
-        if merged.overlap(failure.first_block, failure.stop_block) == failure.blocks:
+        if any(self._says_the_same(known, failure) for known in self.failures):
             return None
         if len(self.failures) >= MAX_FAILURES:
-            self.failures = [known for known in self.failures if self._still_missing(known)]
+            self.failures = [known for known in self.failures if self.is_missing(known)]
             if len(self.failures) >= MAX_FAILURES:
                 return None
         record = FailureRecord(
@@ -191,10 +198,12 @@ class RunBooks:
         """
         charged = [f for f in self.failures if f.kind not in UNCHARGED and self._counts(f)]
         for failure in charged:
-            same = {(other.attempt, other.host) for other in charged if _overlaps(failure, other)}
-            if len(same) >= FAILURE_LIMIT:
-                return self._sentence(failure, f"failed {len(same)} times")
-        unable = [f for f in self.failures if f.kind in UNCHARGED and self._still_missing(f)]
+            times = max(
+                self._attempts_at(block, failure.cell, charged) for block in self._at(failure)
+            )
+            if times >= FAILURE_LIMIT:
+                return self._sentence(failure, f"failed {times} times")
+        unable = [f for f in self.failures if f.kind in UNCHARGED and self.is_missing(f)]
         if unable and live and live <= {failure.consumer for failure in unable}:
             return self._sentence(unable[0], f"no consumer of pool '{self.pool}' can compute it")
         return None
@@ -204,18 +213,40 @@ class RunBooks:
         checkpoints = self.definition.checkpoints
         segment = bisect_right(checkpoints, failure.first_block)
         start = checkpoints[segment - 1] if segment else 0
-        return self._still_missing(failure) and self.cells[failure.cell].merged.prefix() >= start
+        return self.is_missing(failure) and self.cells[failure.cell].merged.prefix() >= start
 
-    def _still_missing(self, failure: FailureRecord) -> bool:
-        stop = failure.first_block + failure.blocks
+    def is_missing(self, failure: Failure | FailureRecord) -> bool:
+        """Say whether a block of a failed chunk is missing; the chunk lies within the run."""
         merged = self.cells[failure.cell].merged
-        return merged.overlap(failure.first_block, stop) < failure.blocks
+        return merged.overlap(failure.first_block, failure.stop_block) < failure.blocks
+
+    def _at(self, failure: FailureRecord) -> list[int]:
+        """Return where the number of failures per missing block can be highest: at the gaps."""
+        merged = self.cells[failure.cell].merged
+        return [start for start, _ in merged.gaps(failure.first_block, failure.stop_block)]
+
+    def _attempts_at(self, block: int, cell: int, failures: list[FailureRecord]) -> int:
+        """Return how many different (attempt, host) failed at a block."""
+        there = (f for f in failures if f.cell == cell and f.first_block <= block < f.stop_block)
+        return len({(failure.attempt, failure.host) for failure in there})
+
+    def _says_the_same(self, known: FailureRecord, failure: Failure) -> bool:
+        """Say whether a failure adds nothing: a repetition, or one who is known to be unable."""
+        if (known.consumer, known.kind) != (failure.consumer, failure.kind):
+            return False
+        if known.kind in UNCHARGED:
+            return self.is_missing(known)
+        scope = (known.attempt, known.host, known.cell, known.first_block, known.blocks)
+        return scope == (
+            failure.attempt, failure.host, failure.cell, failure.first_block, failure.blocks
+        )  # fmt: skip
 
     def _sentence(self, failure: FailureRecord, what: str) -> str:
         last = failure.first_block + failure.blocks - 1
         where = f"cell {failure.cell}, blocks {failure.first_block} to {last}"
         text = f"{where}: {what}; {failure.kind} on {failure.host}: {failure.text}"
-        return text[:2000]
+        # It ends on terminals: no line breaks, and no control codes of whoever wrote the text.
+        return "".join(c if c.isprintable() else " " for c in text)[:2000]
 
     def _check_shape(self, partial: Partial) -> None:
         statistics, definition = partial.statistics, self.definition
@@ -256,11 +287,3 @@ def restored_cells(
     for cell, segment, statistics in segments:
         cells[cell].segments[segment] = statistics
     return cells
-
-
-def _overlaps(left: FailureRecord, right: FailureRecord) -> bool:
-    return (
-        left.cell == right.cell
-        and left.first_block < right.first_block + right.blocks
-        and right.first_block < left.first_block + left.blocks
-    )

@@ -21,9 +21,12 @@ class Fleet:
 
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
+        self._listening_since: float | None = None
 
     def hear(self, telemetry: Telemetry, now: float) -> bool:
         """Take in a heartbeat; say whether the live slots of its pool may have changed."""
+        if self._listening_since is None:
+            self._listening_since = now
         before = self._seen.get(telemetry.consumer)
         if telemetry.state is ConsumerState.STOPPED:
             return self._seen.pop(telemetry.consumer, None) is not None
@@ -39,6 +42,11 @@ class Fleet:
         """Drop who has been silent too long; return the pools that lost somebody."""
         gone = [name for name, seen in self._seen.items() if now - seen.at > ALIVE_SECONDS]
         return {self._seen.pop(name).telemetry.pool for name in gone}
+
+    def is_known(self, now: float) -> bool:
+        """Say whether everybody alive has had the time to be heard since we began to listen."""
+        since = self._listening_since
+        return since is not None and now - since >= ALIVE_SECONDS
 
     def live(self, pool: str) -> frozenset[str]:
         """Return the names of a pool's consumers that take chunks."""

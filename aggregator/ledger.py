@@ -144,12 +144,17 @@ class Ledger:
         books = self._books(failure.run, failure.definition, now)
         if books is None:
             return Outcome.LATE
+        books.segment_of(failure)
+        if not books.is_missing(failure):
+            self._news_of(books.run).cells.add(failure.cell)
+            return Outcome.DUPLICATE
+        # Its scheduler must hear of every failed attempt, or it would wait for the chunk in vain.
+        self._news_of(books.run).failed_attempts.append(failure.attempt)
         record = books.record(failure)
         if record is None:
             return Outcome.DUPLICATE
         self.changes.runs[books.run] = books
         self.changes.failures.append((books.run, record))
-        self._news_of(books.run).failed_attempts.append(failure.attempt)
         self._judge(books, now)
         return Outcome.RECORDED
 
@@ -177,6 +182,9 @@ class Ledger:
         """Notice consumers that fell silent; call it about once a second."""
         for pool in self.fleet.forget_silent(now):
             self.fleet_changed(pool, now)
+        for books in list(self.active.values()):
+            if books.failures:
+                self._judge(books, now)
 
     def fleet_changed(self, pool: str, now: float) -> None:
         """Tell the pool's runs how many slots there are now."""
@@ -216,6 +224,8 @@ class Ledger:
                 self.changes.declared.add(run)
             books.term += 1
             self.changes.runs[run] = books
+            # Attempts carry the term: it goes to whoever declared, and to nobody else.
+            return self.missing(run).model_copy(update={"term": books.term})
         return self.missing(run)
 
     def missing(self, run: str) -> Missing:
@@ -241,7 +251,7 @@ class Ledger:
             state=books.state,
             epoch=self.epoch,
             sequence=self._told[run].sequence,
-            term=books.term,
+            term=0,
             slots=self.fleet.slots(books.pool),
             consumers=self.fleet.consumers(books.pool),
             merged_blocks=books.merged_blocks,
@@ -270,6 +280,10 @@ class Ledger:
         self._told[books.run] = _Told()
         self.changes.runs[books.run] = books
         self.changes.reopened.add(books.run)
+        # Where it ended in this very batch, its end must be neither written nor told.
+        self.changes.failures = [kept for kept in self.changes.failures if kept[0] != books.run]
+        self.changes.results.pop(books.run, None)
+        self._finished = [event for event in self._finished if event.run != books.run]
         return declaration(books)
 
     def status(self, run: str | None, now: float) -> list[RunStatus]:
@@ -331,7 +345,9 @@ class Ledger:
         return self._news.setdefault(run, _News())
 
     def _judge(self, books: RunBooks, now: float) -> None:
-        verdict = books.verdict(self.fleet.live(books.pool))
+        # Who was not heard yet may be able to compute what those heard so far cannot.
+        known = self.fleet.is_known(now)
+        verdict = books.verdict(self.fleet.live(books.pool) if known else frozenset())
         if verdict is not None:
             self._end(books, RunState.FAILED, verdict, now)
 
@@ -373,7 +389,7 @@ class Ledger:
             state=ended.status.state,
             epoch=self.epoch,
             sequence=0,
-            term=ended.term,
+            term=0,
             slots=self.fleet.slots(ended.status.pool),
             consumers=self.fleet.consumers(ended.status.pool),
             merged_blocks=0,

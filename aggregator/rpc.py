@@ -7,7 +7,7 @@ from aggregator.books import RunBooks
 from aggregator.estimates import result
 from aggregator.ledger import Ledger, declaration, unknown_run
 from aggregator.store.sqlite import Store
-from protocol.errors import MontemqError, RunIdTakenError, UnknownRunError
+from protocol.errors import MontemqError, RunIdTakenError, StoreError, UnknownRunError
 from protocol.messages import (
     CancelRequest,
     Declare,
@@ -28,6 +28,10 @@ REQUESTS: tuple[type[Message], ...] = (
 )  # fmt: skip
 
 
+MAX_STATUS_RUNS = 1_000
+"""The newest ones: the answer has to fit into a message, and runs are kept for ever."""
+
+
 class Responder:
     """Carries requests out on a ledger and the store behind it."""
 
@@ -44,16 +48,24 @@ class Responder:
         }
 
     def answer(self, request: Message, now: float) -> Message:
-        """Return the reply to a request; what the user did wrong is a reply as well."""
+        """Return the reply to a request; what the user did wrong is a reply as well.
+
+        Raises
+        ------
+        StoreError
+            The store cannot be read; that is nothing the user could put right.
+        """
         try:
             return self._methods[type(request)](request, now)
+        except StoreError:
+            raise
         except MontemqError as error:
             return ErrorReply(code=_code(error), text=str(error)[:2000])
 
     def _status(self, request: StatusRequest, now: float) -> Status:
         fleet = self._ledger.fleet
         return Status(
-            runs=tuple(self._ledger.status(request.run, now)),
+            runs=tuple(self._ledger.status(request.run, now)[:MAX_STATUS_RUNS]),
             slots=fleet.slots(),
             consumers=fleet.consumers(),
             clock=now,

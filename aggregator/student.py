@@ -4,20 +4,21 @@ import math
 from functools import lru_cache
 from statistics import NormalDist
 
-_SERIES_FROM = 200
+_SERIES_FROM = 2000
 _DIGITS = 12
 _TINY = 1e-300
-_CONVERGED = 1e-16
+_CONVERGED = 3e-16
 
 
 @lru_cache(maxsize=4096)
 def student_quantile(confidence: float, degrees: int) -> float:
     """Return t with P(-t < T < t) = confidence.
 
-    From 200 degrees on by the expansion around the normal quantile (Abramowitz and Stegun,
-    26.7.5, error below 1e-13 relative there), before that by bisecting the distribution function,
-    a regularised incomplete beta function (continued fraction: Numerical Recipes, section 6.4).
-    Both use the platform's exp and log; 12 significant digits hide their last bits.
+    From 2000 degrees on by the expansion around the normal quantile (Abramowitz and Stegun,
+    26.7.5, relative error below 1e-13 there up to a confidence of 0.999999), before that by
+    bisecting the tail of the distribution, a regularised incomplete beta function (continued
+    fraction: Numerical Recipes, section 6.4). The second uses only + - * / and sqrt; the first the
+    platform's log, whose last bits are hidden by rounding to 12 significant digits.
 
     Parameters
     ----------
@@ -26,10 +27,11 @@ def student_quantile(confidence: float, degrees: int) -> float:
     degrees
         Degrees of freedom, at least 1.
     """
+    outside = 1 - confidence  # exact from a confidence of 0.5 on: all digits of the tail are kept
     if degrees >= _SERIES_FROM:
-        quantile = _expansion(NormalDist().inv_cdf(0.5 + confidence / 2), degrees)
+        quantile = _expansion(-NormalDist().inv_cdf(outside / 2), degrees)
     else:
-        quantile = _bisection(confidence, degrees)
+        quantile = _bisection(outside, degrees)
     return float(f"{quantile:.{_DIGITS}g}")
 
 
@@ -46,29 +48,49 @@ def _expansion(x: float, d: int) -> float:
     return total
 
 
-def _bisection(confidence: float, degrees: int) -> float:
+def _bisection(outside: float, degrees: int) -> float:
+    ratio = _gamma_ratio(degrees)
     low, high = 0.0, 1.0
-    while _inside(high, degrees) < confidence:
+    while _tails(high, degrees, ratio) > outside:
         high *= 2
     while (middle := (low + high) / 2) not in (low, high):
-        if _inside(middle, degrees) < confidence:
+        if _tails(middle, degrees, ratio) > outside:
             low = middle
         else:
             high = middle
     return high
 
 
-def _inside(t: float, degrees: int) -> float:
-    """Return P(-t < T < t)."""
+def _tails(t: float, degrees: int, ratio: float) -> float:
+    """Return P(T <= -t or T >= t)."""
     a, b = degrees / 2, 0.5
-    x = degrees / (degrees + t * t)
-    if x >= 1:
-        return 0.0
-    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
-    front = math.exp(log_front + a * math.log(x) + b * math.log1p(-x))
+    x, y = degrees / (degrees + t * t), t * t / (degrees + t * t)
+    if y <= 0:
+        return 1.0
+    front = ratio * math.sqrt(y) * math.sqrt(x) ** (degrees % 2) * _power(x, degrees // 2)
     if x < (a + 1) / (a + b + 2):
-        return 1 - front * _beta_fraction(a, b, x) / a
-    return front * _beta_fraction(b, a, 1 - x) / b
+        return front * _beta_fraction(a, b, x) / a
+    return 1 - front * _beta_fraction(b, a, y) / b
+
+
+def _gamma_ratio(degrees: int) -> float:
+    """Return 1 / B(degrees/2, 1/2), by the recurrence of the gamma function."""
+    odd = degrees % 2
+    ratio = 1 / math.pi if odd else 0.5
+    for k in range(2 - odd, degrees, 2):
+        ratio *= (k + 1) / k
+    return ratio
+
+
+def _power(x: float, exponent: int) -> float:
+    """Return x**exponent by squaring: the platform's pow may differ in its last bit."""
+    result = 1.0
+    while exponent:
+        if exponent % 2:
+            result *= x
+        x *= x
+        exponent //= 2
+    return result
 
 
 def _beta_fraction(a: float, b: float, x: float) -> float:

@@ -69,7 +69,7 @@ class Roster:
         None for a slot that is being killed: its time was over just before it answered.
         """
         slot = self._slots[number]
-        if slot.state is not _State.BUSY or slot.job is None:
+        if slot.job is None:
             return None
         job, slot.job = slot.job, None
         slot.state, slot.crashes = _State.IDLE, 0

@@ -44,10 +44,10 @@ log.file.rotation.count = 2
 """
 
 # The node is its own name server: with -erl_epmd_port neither it nor its start-up looks for epmd,
-# so no daemon outlives it. The distribution port listens on loopback.
-ERLANG_ARGS = (
-    "-noinput -sname {name} -start_epmd false -erl_epmd_port {port} "
-    "-kernel inet_dist_use_interface {{127,0,0,1}}"
+# so no daemon outlives it. As flags of the environment these reach the Erlang machine as well that
+# RabbitMQ runs every minute only to have it start epmd: that one finds the port taken, and ends.
+ERLANG_FLAGS = (
+    "-start_epmd false -erl_epmd_port {port} -kernel inet_dist_use_interface {{127,0,0,1}}"
 )
 
 
@@ -128,13 +128,12 @@ class BrokerDirectory:
             # its pid and its death signal ours; -noinput takes back what the variable promises.
             "RABBITMQ_ALLOW_INPUT": "true",
             "RABBITMQ_DIST_PORT": str(distribution_port),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG_ARGS.format(
-                name=name, port=distribution_port
-            ),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-noinput -sname {name}",
+            "ERL_FLAGS": ERLANG_FLAGS.format(port=distribution_port),
+            "ERL_CRASH_DUMP_SECONDS": "0",
             "HOME": str(self.path / "home"),
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
-            "ERL_CRASH_DUMP": str(self.path / "log" / "crash.dump"),
         }
 
     def last_words(self) -> str:

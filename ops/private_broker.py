@@ -127,6 +127,23 @@ class PrivateBroker:
             raise BrokerError("the private broker does not run")
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether the node's process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def wait(self) -> None:
+        """Return only by raising: when the node has ended by itself.
+
+        Raises
+        ------
+        BrokerError
+            The text quotes its log.
+        """
+        if self._process is not None:
+            self._process.wait()
+        raise BrokerError(f"the private broker has ended: {self.directory.last_words()}")
+
     def restart(self) -> None:
         """Start the node again after `kill`, `stop` or `wipe`: same data, same port.
 

@@ -78,6 +78,8 @@ def read_run_file(path: Path) -> RunFile:
         content = tomllib.loads(data.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"the run file {path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise UsageError(f"the run file {path} is nested too deeply") from None
     return parse(content, str(path))
 
 
@@ -108,9 +110,10 @@ def setting(text: str) -> tuple[str, Any]:
     if not separator or not name:
         raise UsageError(f"--set {text!r} must read name=value")
     try:
-        return name, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        content = tomllib.loads(f"value = {value}")
+    except (tomllib.TOMLDecodeError, RecursionError):
         return name, value.strip()
+    return name, content["value"] if len(content) == 1 else value
 
 
 def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submission:
@@ -132,6 +135,7 @@ def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submi
         raise UsageError("run.model is missing; `montemq models` lists what can be run")
     model = load_model(file.run.model)
     seed = secrets.randbits(64) if file.run.seed is None else file.run.seed
+    block_size = file.sampling.block_size
     cells = [
         validated(model, params, where).params() for where, params in _cells(file, dict(settings))
     ]
@@ -142,7 +146,7 @@ def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submi
             outputs=model.outputs,
             cells=tuple(cells),
             seed=seed,
-            block_size=file.sampling.block_size or model.block_size,
+            block_size=model.block_size if block_size is None else block_size,
             sampling=_sampling(file.sampling, model),
             stop=file.stop,
         )

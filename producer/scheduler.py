@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 30.0
 """How long an issued chunk may be missing, while consumers live, before it counts as lost."""
 
 PATIENCE_FACTOR = 4.0
-"""The same in terms of the slowest chunk so far; every loss doubles the patience for the next."""
+"""The same in terms of the slowest chunk so far; every loss in a row doubles the patience."""
 
 MAX_PATIENCE_SECONDS = 3_600.0
 RETRY_SECONDS = 1.0
@@ -122,7 +122,7 @@ class Scheduler:
         self._asked = False
         self._heard = now
         self.state = RunState(missing.state)
-        self.slots, self.consumers = missing.slots, missing.consumers
+        self._hear_of_fleet(missing, now)
         self._seen = (missing.epoch, missing.sequence)
         if missing.term > self._term:
             self._term, self._count = missing.term, 0
@@ -131,15 +131,17 @@ class Scheduler:
             cell.cell: Ranges((first, first + count) for first, count in cell.missing)
             for cell in missing.cells
         }
+        patience, lost = self._patience(), False
         for attempt, issued in list(self._issued.items()):
             gap = gaps.get(issued.cell)
             if gap is None or not gap.overlap(issued.start, issued.stop):
                 self._settle(attempt, now)
-            elif self._is_lost(issued, now):
+            elif self.slots and now - issued.at > patience:
                 del self._issued[attempt]
-                self._losses += 1
+                lost = True
             else:
                 gap.remove(issued.start, issued.stop)
+        self._losses += lost
         self._todo = {cell: gap for cell, gap in gaps.items() if gap}
 
     def unanswered(self) -> None:
@@ -162,7 +164,7 @@ class Scheduler:
         else:
             self._heard = now
         self._seen = key
-        self.slots, self.consumers = progress.slots, progress.consumers
+        self._hear_of_fleet(progress, now)
         self.merged_blocks = progress.merged_blocks
         merged = {
             cell.cell: Ranges((first, first + count) for first, count in cell.merged)
@@ -233,11 +235,17 @@ class Scheduler:
         if issued is not None:
             self._todo.setdefault(issued.cell, Ranges()).add(issued.start, issued.stop)
 
-    def _is_lost(self, issued: _Issued, now: float) -> bool:
-        """Say whether a missing chunk is given up: others came back long ago, this one did not."""
+    def _hear_of_fleet(self, news: Missing | Progress, now: float) -> None:
+        if news.slots and not self.slots:
+            # Nobody could compute what waited so far; only from now on can it be late.
+            for issued in self._issued.values():
+                issued.at = now
+        self.slots, self.consumers = news.slots, news.consumers
+
+    def _patience(self) -> float:
+        """Return after how many seconds a missing chunk is given up; purges lose many at once."""
         patience = max(PATIENCE_SECONDS, PATIENCE_FACTOR * self._slowest)
-        waited = now - issued.at
-        return self.slots > 0 and waited > min(patience * 2**self._losses, MAX_PATIENCE_SECONDS)
+        return min(patience * 2.0 ** min(self._losses, 10), MAX_PATIENCE_SECONDS)
 
     def _chunk(self, attempt: int, cell: int, start: int, stop: int) -> Chunk:
         definition = self.definition

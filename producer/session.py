@@ -21,6 +21,7 @@ from protocol.errors import (
     ConnectionLostError,
     LockedError,
     MessageRefusedError,
+    MontemqError,
     NoAggregatorError,
     RefusedMessageError,
     RunCancelledError,
@@ -238,7 +239,7 @@ class RunSession:
         except NoAggregatorError:
             self._scheduler.unanswered()
             self._show("the aggregator does not answer; waiting for it")
-        except BrokerError as error:
+        except MontemqError as error:  # also: it has forgotten the run, which is declared again
             self._error = ConnectionLostError(str(error))
         else:
             self._scheduler.joined(answer, time.monotonic())

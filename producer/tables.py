@@ -4,6 +4,7 @@ import math
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from protocol.messages import Status
@@ -122,5 +123,5 @@ def _varying(result: Result) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Return a text that came from elsewhere, without rich's markup."""
-    return text.replace("[", r"\[")
+    """Return a text that came from elsewhere: neither rich's markup nor a terminal's codes."""
+    return escape("".join(c if c.isprintable() else " " for c in text))

@@ -424,7 +424,8 @@ def translated(broker: Broker, error: BaseException) -> BrokerError:
         return BrokerRefusedError(f"the broker at {broker} refuses {user} or the password")
     if isinstance(error, exceptions.ProbableAccessDeniedError) or code == _NOT_ALLOWED:
         return BrokerRefusedError(
-            f"the broker refuses {user} the virtual host '{broker.vhost}': {text}"
+            f"the broker refuses {user} the virtual host '{broker.vhost}': "
+            "it does not exist, or the user has no permission there"
         )
     if isinstance(error, _LOST):
         return _ended(broker, code, text)

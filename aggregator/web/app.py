@@ -36,11 +36,11 @@ async def serve_http(aggregator: "Aggregator", address: tuple[str, int]) -> Asyn
             web.get("/api/runs/{run}", handlers.run),
         ]
     )
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         host, port = address
-        site = web.TCPSite(runner, host, port, shutdown_timeout=1.0)
+        site = web.TCPSite(runner, host, port)
         try:
             await site.start()
         except OSError as error:

@@ -54,31 +54,39 @@ class Delivery(NamedTuple):
         return int(self.message.properties.headers.get("x-delivery-count", 0))
 
 
-class Confirmed(NamedTuple):
+# The rest are dataclasses, because named tuples of equal fields are equal whatever their kind.
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
     """The broker is responsible for the publish of this sequence number."""
 
     sequence: int
 
 
-class Rejected(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Rejected:
     """A queue refused the publish of this sequence number (basic.nack)."""
 
     sequence: int
 
 
-class Returned(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Returned:
     """A mandatory message reached no queue; its confirm follows."""
 
     message: Message
 
 
-class ConsumerCancelled(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ConsumerCancelled:
     """The consumer's queue was deleted."""
 
     consumer_tag: str
 
 
-class Closed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Closed:
     """The channel has ended, alone or with its connection; nothing follows."""
 
     error: BrokerError

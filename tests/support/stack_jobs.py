@@ -2,7 +2,7 @@
 
 import tomllib
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Job:
     @property
     def digest(self) -> str:
         """The digest that the pipeline must arrive at."""
-        return _digest(self.text)
+        return _digest(self)
 
     def file(self, folder: Path) -> str:
         path = folder / f"{self.run}.toml"
@@ -78,14 +78,36 @@ class Job:
         return answer
 
 
-def asian(run: str, *, seed: int = 1, blocks: int = 400, block_size: int = 256) -> Job:
-    """Return the default contract of the model `asian`, about 2 s of CPU."""
+def asian(run: str, *, seed: int = 1, blocks: int = 400, block_size: int = 128) -> Job:
+    """Return the default contract of the model `asian`, about 1 s of CPU."""
     return _job(run, "asian", seed, blocks, block_size)
 
 
 def pi(run: str, *, seed: int = 1, blocks: int = 400, block_size: int = 4096) -> Job:
     """Return a run of the model `pi`, less than 0.1 s of CPU."""
     return _job(run, "pi", seed, blocks, block_size)
+
+
+def gate(run: str, folder: Path, *, closed_from: int = 0, blocks: int = 64) -> "GateJob":
+    """Return a run whose blocks wait, from the given one on, until its `open` is called."""
+    params = f'folder = "{folder}"\nclosed_from = {closed_from}'
+    job = _job(run, "gate", 1, blocks, 512, params)
+    return GateJob(job.run, job.text, folder)
+
+
+@dataclass(frozen=True)
+class GateJob(Job):
+    """A run of the model `gate` of `tests/support/stack_plugin`."""
+
+    folder: Path
+
+    def open(self) -> None:
+        """Let all blocks pass."""
+        (self.folder / "open").touch()
+
+    def waiting(self) -> list[int]:
+        """Return the process ids of the slots in which a block has waited."""
+        return [int(file.read_text()) for file in self.folder.glob("waiting-*") if file.stat().st_size]
 
 
 def _job(run: str, model: str, seed: int, blocks: int, block_size: int, params: str = "") -> Job:
@@ -104,12 +126,15 @@ samples = {blocks * block_size}
     return Job(run, text)
 
 
-@cache
-def _digest(text: str) -> str:
-    job = Job("expected", text)
+def _digest(job: Job) -> str:
     definition = job.definition
-    cells: list[Statistics | None] = [
-        job.partial(cell=cell, params=params, blocks=definition.blocks).statistics
-        for cell, params in enumerate(definition.cells)
-    ]
-    return digest(definition.hash, cells)
+    if definition.hash not in _DIGESTS:
+        cells: list[Statistics | None] = [
+            job.partial(cell=cell, params=params, blocks=definition.blocks).statistics
+            for cell, params in enumerate(definition.cells)
+        ]
+        _DIGESTS[definition.hash] = digest(definition.hash, cells)
+    return _DIGESTS[definition.hash]
+
+
+_DIGESTS: dict[bytes, str] = {}

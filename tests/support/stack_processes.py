@@ -20,7 +20,7 @@ from ops.child_process import die_with_parent
 from protocol.settings import AMQP_URL_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 40.0
 STEP_SECONDS = 0.01
 
 Value = TypeVar("Value")

@@ -1,0 +1,1 @@
+"""Measurements; ratios within one run are what counts, because machines are noisy."""

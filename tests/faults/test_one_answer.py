@@ -1,0 +1,149 @@
+"""One answer: the digest and the ledger are the same whatever is killed, repeated or cut otherwise.
+
+Every expected digest is computed in this process from the run file alone, without a broker.
+"""
+
+import math
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pika
+import pytest
+
+from ops.private_broker import PrivateBroker
+from protocol.definition import Lane
+from protocol.settings import Broker
+from protocol.topology import WORK, work_key, work_queue
+from tests.support.stack_jobs import ASIAN_REFERENCE, SIGMAS, Job, asian, pi
+from tests.support.stack_processes import Service, eventually
+from tests.support.stack_site import Site
+
+REFERENCES = {"price": ASIAN_REFERENCE, "pi": math.pi}
+
+
+def assert_near_the_truth(result: dict[str, Any]) -> None:
+    for name, estimate in result["cells"][0]["outputs"].items():
+        assert estimate["standard_error"] > 0
+        off = abs(estimate["mean"] - REFERENCES[name])
+        assert off <= SIGMAS * estimate["standard_error"]
+
+
+def assert_answers(site: Site, chunk_blocks: dict[int, Job]) -> None:
+    """Run jobs at once, each with its own chunk size, and check every answer."""
+    runs = {
+        job: site.run(job, "--chunk-blocks", str(blocks)) for blocks, job in chunk_blocks.items()
+    }
+    for job, run in runs.items():
+        assert_near_the_truth(site.assert_answer(job, run.wait()))
+
+
+@pytest.mark.parametrize("consumers", [1, 4])
+def test_the_digest_depends_neither_on_the_consumers_nor_on_the_size_of_chunks(
+    site: Site, consumers: int
+) -> None:
+    aggregator = site.aggregator()
+    for consumer in [site.consumer() for _ in range(consumers)]:
+        consumer.ready()
+    eventually(
+        lambda: aggregator.metric("montemq_live_consumers") == consumers, "all consumers are live"
+    )
+    assert_answers(site, {size: pi(f"pi-{size}") for size in (1, 7, 64)})
+    assert_answers(site, {size: asian(f"asian-{size}", blocks=200) for size in (1, 7, 64)})
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_digest_survives_consumers_and_aggregators_that_are_killed_at_any_moment(
+    site: Site, seed: int
+) -> None:
+    chance = random.Random(seed)  # noqa: S311 - moments of test kills
+    job = asian(f"killed-{seed}")
+    aggregator = site.aggregator()
+    consumers = [site.consumer(), site.consumer()]
+    for service in (aggregator, *consumers):
+        service.ready()
+    run = site.run(job, "--chunk-blocks", "3")
+    victims = chance.sample(["aggregator", "consumer", "consumer"], 3)
+    for victim, moment in zip(victims, sorted(chance.uniform(0.05, 0.8) for _ in victims)):
+        site.reached(job, moment)
+        assert run.running
+        if victim == "aggregator":
+            aggregator.kill()
+            aggregator = site.aggregator()
+        else:
+            consumers.pop(chance.randrange(len(consumers))).kill()
+            consumers.append(site.consumer())
+    assert_near_the_truth(site.assert_answer(job, run.wait()))
+
+
+def test_the_digest_survives_a_broker_that_is_killed_and_started_again(
+    site: Site, private_broker: PrivateBroker
+) -> None:
+    job = asian("broker-killed")
+    services = [site.aggregator(), site.consumer(), site.consumer()]
+    for service in services:
+        service.ready()
+    run = site.run(job, "--chunk-blocks", "3")
+    site.reached(job, 0.3)
+    private_broker.kill()
+    private_broker.restart()
+    result = site.assert_answer(job, run.wait())
+    assert_near_the_truth(result)
+    assert all(service.running for service in services)
+    # Nobody gave up and came back as somebody else.
+    assert "trying again" in run.err
+
+
+def test_the_digest_survives_every_chunk_message_published_twice(
+    site: Site, broker: Broker
+) -> None:
+    aggregator, consumers = site.aggregator(), [site.consumer(), site.consumer()]
+    for service in (aggregator, *consumers):
+        service.ready()
+    job = asian("twice", blocks=200)
+    with every_chunk_published_twice(broker) as copied:
+        assert_near_the_truth(site.assert_answer(job, site.run(job, "--chunk-blocks", "2").wait()))
+        eventually(lambda: len(copied) >= 100, "every chunk has been copied")
+        assert_results_are_accounted_for(aggregator, len(copied))
+
+
+def assert_results_are_accounted_for(aggregator: Service, chunks: int) -> None:
+    """Check that each chunk was merged once, and that the copies did reach the ledger."""
+    merged = aggregator.metric('montemq_results_total{outcome="merged"}')
+    again = [
+        aggregator.metric(f'montemq_results_total{{outcome="{outcome}"}}')
+        for outcome in ("duplicate", "late")
+    ]
+    assert merged == chunks
+    assert sum(again) > 0
+
+
+@contextmanager
+def every_chunk_published_twice(broker: Broker) -> Iterator[list[bytes]]:
+    """Publish each chunk of the normal lane once more, straight to its queue."""
+    copied: list[bytes] = []
+    stop, begun = threading.Event(), threading.Event()
+
+    def copy_chunks() -> None:
+        connection = pika.BlockingConnection(pika.URLParameters(broker.url))
+        with connection, connection.channel() as channel:
+            queue = channel.queue_declare("", exclusive=True).method.queue
+            channel.queue_bind(queue, WORK, work_key("default", Lane.NORMAL))
+            begun.set()
+            for method, properties, body in channel.consume(queue, True, inactivity_timeout=0.02):
+                if stop.is_set():
+                    return
+                if method is not None:
+                    channel.basic_publish("", work_queue("default", Lane.NORMAL), body, properties)
+                    copied.append(body)
+
+    thread = threading.Thread(target=copy_chunks)
+    thread.start()
+    try:
+        assert begun.wait(10)
+        yield copied
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,495 @@
+"""The asyncio adapter on a real broker: what it does, and each error in a sentence of ours."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from protocol import amqp_aio, topology
+from protocol.amqp_aio import Delivery, Link
+from protocol.definition import Lane
+from protocol.errors import (
+    BrokerRefusedError,
+    BrokerUnreachableError,
+    ConnectionLostError,
+    LockedError,
+    MessageRefusedError,
+    NoAggregatorError,
+    RefusedMessageError,
+    TopologyMissingError,
+    UnroutableError,
+)
+from protocol.messages import (
+    ErrorCode,
+    ErrorReply,
+    Status,
+    StatusRequest,
+    StoreIdentity,
+)
+from protocol.settings import Broker
+
+SECONDS = 10.0
+TINY = "test.tiny.q"
+WORD = StoreIdentity(store="word")
+
+
+def words(count: int) -> list[StoreIdentity]:
+    return [StoreIdentity(store=f"w{number}") for number in range(count)]
+
+
+@pytest.fixture
+async def link(broker: Broker) -> AsyncIterator[Link]:
+    async with await Link.open(broker, "test") as link:
+        yield link
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def closed(link: Link) -> None:
+    async with asyncio.timeout(SECONDS):
+        await link.closed.wait()
+
+
+async def ignore(_: Delivery) -> None:
+    """Take a delivery and do nothing."""
+
+
+class Proxy:
+    """A TCP proxy in front of the broker, whose connections can be cut."""
+
+    def __init__(self, behind: Broker) -> None:
+        self._behind = behind
+        self._writers: list[asyncio.StreamWriter] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection(self._behind.host, self._behind.port)
+        self._writers += [writer, there[1]]
+        for source, sink in ((reader, there[1]), (there[0], writer)):
+            self._tasks.append(asyncio.create_task(self._copy(source, sink)))
+
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65_536):
+                sink.write(data)
+        sink.close()
+
+    async def cut(self) -> None:
+        """Reset all connections without a word of AMQP."""
+        for writer in self._writers:
+            writer.transport.abort()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def proxy(broker: Broker) -> AsyncIterator[tuple[Proxy, Broker]]:
+    between = Proxy(broker)
+    server = await asyncio.start_server(between.serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        yield between, replace(broker, host="127.0.0.1", port=port)
+        await between.cut()
+
+
+@asynccontextmanager
+async def aggregator(
+    broker: Broker, answer: Callable[[Delivery], Awaitable[None]]
+) -> AsyncIterator[Link]:
+    """Serve requests on the RPC queue."""
+    async with await Link.open(broker, "test aggregator", confirms=False) as link:
+        await link.consume(topology.RPC_QUEUE, answer)
+        yield link
+
+
+def status_reply(clock: float) -> Status:
+    return Status(runs=(), slots=0, consumers=0, clock=clock)
+
+
+# Connecting
+
+
+async def test_nobody_at_the_address_is_one_sentence(broker: Broker) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = replace(broker, port=free.getsockname()[1])
+        with pytest.raises(BrokerUnreachableError, match=f"no broker can be reached at {nobody}"):
+            await Link.open(nobody, "test")
+
+
+async def test_an_unknown_host_is_one_sentence(broker: Broker) -> None:
+    nobody = replace(broker, host="host.invalid")
+    with pytest.raises(BrokerUnreachableError, match="no broker can be reached at amqp://guest@ho"):
+        await Link.open(nobody, "test")
+
+
+async def test_something_that_does_not_speak_amqp_is_one_sentence(broker: Broker) -> None:
+    async def shout(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(shout, "127.0.0.1", 0) as server:
+        wrong = replace(broker, host="127.0.0.1", port=server.sockets[0].getsockname()[1])
+        with pytest.raises(BrokerUnreachableError, match="no broker can be reached"):
+            await Link.open(wrong, "test")
+
+
+async def test_something_that_never_answers_is_given_up(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(amqp_aio, "CONNECT_SECONDS", 0.3)
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        silent = replace(broker, host="127.0.0.1", port=deaf.getsockname()[1])
+        async with asyncio.timeout(SECONDS):
+            with pytest.raises(BrokerUnreachableError, match="no broker can be reached"):
+                await Link.open(silent, "test")
+
+
+async def test_a_wrong_password_is_named_and_not_shown(broker: Broker) -> None:
+    wrong = replace(broker, password="s3cret-word")
+    with pytest.raises(BrokerRefusedError, match="user 'guest': wrong user or password") as refused:
+        await Link.open(wrong, "test")
+    assert "s3cret" not in str(refused.value)
+
+
+async def test_a_missing_virtual_host_is_named(broker: Broker) -> None:
+    with pytest.raises(BrokerRefusedError, match="refused virtual host 'nowhere': "):
+        await Link.open(replace(broker, vhost="nowhere"), "test")
+
+
+# Topology and locks
+
+
+async def test_declaring_the_topology_twice_is_harmless(link: Link) -> None:
+    await link.declare(topology.topology())
+    assert await link.missing_queues(topology.topology()) == []
+
+
+async def test_missing_queues_are_found_without_harming_the_link(link: Link) -> None:
+    wanted = topology.topology(("default", "elsewhere"))
+    expected = [topology.work_queue("elsewhere", lane) for lane in Lane]
+    assert await link.missing_queues(wanted) == expected
+    assert not link.closed.is_set()
+    assert await link.depth(topology.RESULTS_QUEUE) == 0
+
+
+async def test_another_version_of_the_topology_is_named(link: Link) -> None:
+    other = topology.Topology((), (topology.Queue(topology.RESULTS_QUEUE, {"x-expires": 9}),), ())
+    with pytest.raises(BrokerRefusedError, match="another version of the topology: .*x-"):
+        await link.declare(other)
+
+
+async def test_a_missing_queue_says_what_to_run(link: Link) -> None:
+    with pytest.raises(TopologyMissingError, match=r"no queue 'no\.q'.* `montemq broker init`"):
+        await link.depth("no.q")
+    await closed(link)
+
+
+@pytest.mark.parametrize("what", ["consume", "get", "publish", "subscribe"])
+async def test_whatever_is_missing_is_told_by(link: Link, what: str) -> None:
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "consume": lambda: link.consume("no.q", ignore),
+        "get": lambda: link.get("no.q"),
+        "publish": lambda: link.publish("no.exchange", "key", WORD),
+        "subscribe": lambda: link.subscribe("no.exchange", ("key",), ignore),
+    }
+    with pytest.raises(TopologyMissingError, match="NOT_FOUND"):
+        await calls[what]()
+
+
+async def test_a_lock_has_one_holder_and_falls_with_its_connection(
+    link: Link, broker: Broker
+) -> None:
+    async with await Link.open(broker, "holder") as holder:
+        await holder.lock("test.lock")
+        await holder.lock("test.lock")
+        for _ in range(2):
+            with pytest.raises(LockedError, match=r"RESOURCE_LOCKED.*test\.lock"):
+                await link.lock("test.lock")
+        assert not link.closed.is_set()
+
+    async def free() -> bool:
+        try:
+            await link.lock("test.lock")
+        except LockedError:
+            return False
+        return True
+
+    await eventually(free)
+
+
+# Publishing
+
+
+async def test_a_published_message_is_in_its_queue_once_confirmed(link: Link) -> None:
+    await link.publish("", topology.STORE_QUEUE, WORD, correlation_id="c1")
+    delivery = await link.get(topology.STORE_QUEUE)
+    assert delivery is not None
+    assert (delivery.type, delivery.correlation_id) == ("store.v1", "c1")
+    assert (delivery.queue, delivery.routing_key) == (topology.STORE_QUEUE,) * 2
+    assert delivery.body == b"\x81\xa5store\xa4word"
+    assert await link.get(topology.STORE_QUEUE) is None
+
+
+async def test_confirms_are_pipelined(link: Link, broker: Broker) -> None:
+    async with await Link.open(broker, "slow consumer of confirms") as other:
+        # Two hundred quorum writes, one after the other, would be two hundred disk syncs.
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        for word in words(20):
+            await other.publish("", topology.RESULTS_QUEUE, word)
+        alone = (loop.time() - started) / 20
+        started = loop.time()
+        await asyncio.gather(*(link.publish("", topology.STORE_QUEUE, word) for word in words(400)))
+        together = (loop.time() - started) / 400
+        assert together < alone / 2
+        assert await other.depth(topology.STORE_QUEUE) == 400
+
+
+async def test_messages_of_one_link_keep_their_order(link: Link) -> None:
+    sent = words(100)
+    await asyncio.gather(*(link.publish("", topology.STORE_QUEUE, word) for word in sent))
+    got: list[bytes] = []
+    done = asyncio.Event()
+
+    async def take(delivery: Delivery) -> None:
+        got.append(delivery.body)
+        await link.ack(delivery.tag)
+        if len(got) == len(sent):
+            done.set()
+
+    await link.consume(topology.STORE_QUEUE, take, prefetch=10)
+    async with asyncio.timeout(SECONDS):
+        await done.wait()
+    assert got == [b"\x81\xa5store" + bytes([0xA0 + len(w.store)]) + w.store.encode() for w in sent]
+
+
+async def test_what_no_queue_takes_is_unroutable_and_the_link_goes_on(link: Link) -> None:
+    key = topology.work_key("nowhere", Lane.HIGH)
+    outcomes = await asyncio.gather(
+        *(link.publish(topology.WORK, key, WORD) for _ in range(3)),
+        link.publish("", topology.STORE_QUEUE, WORD),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes] == [UnroutableError] * 3 + [type(None)]
+    assert str(outcomes[0]) == "no queue takes messages for mc.work, key nowhere.high"
+    await link.publish(topology.WORK, key, WORD, mandatory=False)
+
+
+async def test_a_full_queue_refuses_and_the_link_goes_on(link: Link) -> None:
+    full = {"x-max-length": 1, "x-overflow": "reject-publish", "x-expires": 60_000}
+    await link.declare(topology.Topology((), (topology.Queue(TINY, full),), ()))
+    while (waiting := await link.get(TINY)) is not None:
+        await link.ack(waiting.tag)
+    await link.publish("", TINY, WORD)
+    with pytest.raises(RefusedMessageError, match=f"refused a message for a queue, key {TINY}"):
+        await link.publish("", TINY, WORD)
+    await link.publish("", topology.STORE_QUEUE, WORD)
+
+
+# Consuming
+
+
+async def test_prefetch_bounds_what_is_unacknowledged(link: Link, broker: Broker) -> None:
+    await asyncio.gather(*(link.publish("", topology.STORE_QUEUE, word) for word in words(10)))
+    got: list[Delivery] = []
+
+    async def take(delivery: Delivery) -> None:
+        got.append(delivery)
+
+    async def arrived() -> bool:
+        return len(got) == 3
+
+    async with await Link.open(broker, "consumer") as consumer:
+        await consumer.consume(topology.STORE_QUEUE, take, prefetch=3)
+        await eventually(arrived)
+        assert await link.depth(topology.STORE_QUEUE) == 7
+        await consumer.ack(got[-1].tag, multiple=True)
+        got.clear()
+        await eventually(arrived)
+
+    async def returned() -> bool:
+        return await link.depth(topology.STORE_QUEUE) == 7
+
+    await eventually(returned)
+
+
+async def test_a_subscriber_hears_its_keys_from_then_on(link: Link, broker: Broker) -> None:
+    got: asyncio.Queue[Delivery] = asyncio.Queue()
+    async with await Link.open(broker, "subscriber") as subscriber:
+        await link.publish(topology.EVENTS, topology.finished_key("a"), WORD, mandatory=False)
+        keys = (topology.finished_key("*"), topology.progress_key("b"))
+        await subscriber.subscribe(topology.EVENTS, keys, got.put)
+        for key in (topology.progress_key("a"), *map(topology.finished_key, "ab"), keys[1]):
+            await link.publish(topology.EVENTS, key, WORD, mandatory=False)
+        async with asyncio.timeout(SECONDS):
+            heard = [(await got.get()).routing_key for _ in range(3)]
+    assert heard == ["run.a.finished", "run.b.finished", "run.b.progress"]
+    assert got.empty()
+
+
+async def test_a_consumer_that_the_broker_cancels_closes_its_link(
+    link: Link, broker: Broker
+) -> None:
+    queue = topology.Queue("test.doomed.q", {"x-expires": 60_000})
+    async with await Link.open(broker, "consumer") as consumer:
+        await link.declare(topology.Topology((), (queue,), ()))
+        await consumer.consume(queue.name, ignore)
+        await (await link._channel.get_underlay_channel()).queue_delete(queue.name)
+        await closed(consumer)
+        assert consumer.reason == "the broker cancelled a consumer"
+    assert not link.closed.is_set()
+
+
+async def test_a_stale_acknowledgement_closes_the_link_with_its_reason(link: Link) -> None:
+    await link.ack(4711)
+    await closed(link)
+    assert "unknown delivery tag 4711" in link.reason
+
+
+# Losing the connection
+
+
+async def test_a_cut_connection_closes_the_link_and_fails_what_waits(broker: Broker) -> None:
+    async with proxy(broker) as (between, through):
+        link = await Link.open(through, "test")
+        call = asyncio.create_task(link.call(StatusRequest(), Status, within=SECONDS))
+        await eventually(lambda: _holds(link._replies))
+        await between.cut()
+        await closed(link)
+        with pytest.raises(ConnectionLostError, match="the connection to the broker at amqp://gue"):
+            await call
+        with pytest.raises((ConnectionLostError, BrokerUnreachableError)):
+            await link.publish("", topology.STORE_QUEUE, WORD)
+        await link.close()
+
+
+async def _holds(mapping: dict[str, object]) -> bool:
+    return bool(mapping)
+
+
+async def test_a_publish_without_its_confirm_is_an_error_when_the_connection_is_cut(
+    broker: Broker,
+) -> None:
+    async with proxy(broker) as (between, through):
+        link = await Link.open(through, "test")
+        tasks = [
+            asyncio.create_task(link.publish("", topology.STORE_QUEUE, word)) for word in words(200)
+        ]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await between.cut()
+        async with asyncio.timeout(SECONDS):
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        await link.close()
+    confirmed = [outcome for outcome in outcomes if outcome is None]
+    lost = [outcome for outcome in outcomes if outcome is not None]
+    assert {type(outcome) for outcome in lost} <= {ConnectionLostError, BrokerUnreachableError}
+    async with await Link.open(broker, "test") as again:
+        # Whatever was confirmed is there; of the rest nobody knows.
+        assert len(confirmed) <= await again.depth(topology.STORE_QUEUE) <= len(tasks)
+
+
+async def test_a_link_can_be_closed_twice(broker: Broker) -> None:
+    link = await Link.open(broker, "test")
+    await link.close()
+    await link.close()
+    assert link.closed.is_set()
+    with pytest.raises((ConnectionLostError, BrokerUnreachableError)):
+        await link.publish("", topology.STORE_QUEUE, WORD)
+
+
+# Asking
+
+
+async def test_each_of_many_calls_gets_its_own_answer(link: Link, broker: Broker) -> None:
+    held: list[Delivery] = []
+
+    async def answer(delivery: Delivery) -> None:
+        held.append(delivery)
+        if len(held) < 20:
+            return
+        for number, request in enumerate(reversed(held)):
+            await serving.publish(
+                "", request.reply_to or "", status_reply(float(number)),
+                persistent=False, mandatory=False, correlation_id=request.correlation_id,
+            )  # fmt: skip
+
+    async with aggregator(broker, answer) as serving:
+        answers = await asyncio.gather(
+            *(link.call(StatusRequest(run=f"r{n}"), Status, within=SECONDS) for n in range(20))
+        )
+    order = [request.body for request in reversed(held)]
+    for number, reply in enumerate(answers):
+        assert order[int(reply.clock)].endswith(f"r{number}".encode())
+
+
+async def test_a_refusal_is_an_answer_and_nonsense_is_refused(link: Link, broker: Broker) -> None:
+    replies = [ErrorReply(code=ErrorCode.UNKNOWN_RUN, text="no"), WORD]
+
+    async def answer(request: Delivery) -> None:
+        await serving.publish(
+            "", request.reply_to or "", replies.pop(0),
+            persistent=False, mandatory=False, correlation_id=request.correlation_id,
+        )  # fmt: skip
+
+    async with aggregator(broker, answer) as serving:
+        reply = await link.call(StatusRequest(), Status, within=SECONDS)
+        assert reply == ErrorReply(code=ErrorCode.UNKNOWN_RUN, text="no")
+        with pytest.raises(MessageRefusedError, match="unknown_type: type 'store.v1'"):
+            await link.call(StatusRequest(), Status, within=SECONDS)
+
+
+async def test_without_an_answer_in_time_there_is_no_aggregator(link: Link) -> None:
+    with pytest.raises(NoAggregatorError, match=r"within 0\.2 s; start one with `montemq aggr"):
+        await link.call(StatusRequest(), Status, within=0.2)
+    assert link._replies == {}
+
+
+async def test_a_request_that_nobody_waits_for_expires(link: Link, broker: Broker) -> None:
+    with pytest.raises(NoAggregatorError):
+        await link.call(StatusRequest(), Status, within=0.2)
+
+    async def gone() -> bool:
+        return await link.depth(topology.RPC_QUEUE) == 0
+
+    await eventually(gone)
+    late: list[Delivery] = []
+
+    async def take(delivery: Delivery) -> None:
+        late.append(delivery)
+        await serving.publish(
+            "", delivery.reply_to or "", status_reply(1.0),
+            persistent=False, mandatory=False, correlation_id=delivery.correlation_id,
+        )  # fmt: skip
+
+    async with aggregator(broker, take) as serving:
+        await link.call(StatusRequest(run="second"), Status, within=SECONDS)
+    assert len(late) == 1
+
+
+@pytest.mark.parametrize("address", ["", "garbage", "AAAA.BBBB", "%00", "a" * 200])
+async def test_an_answer_to_a_forged_reply_address_harms_nobody(
+    link: Link, broker: Broker, address: str
+) -> None:
+    async with await Link.open(broker, "test aggregator", confirms=False) as outgoing:
+        forged = f"{topology.DIRECT_REPLY}.{address}"
+        await outgoing.publish("", forged, WORD, persistent=False, mandatory=False)
+        await outgoing.publish("", topology.STORE_QUEUE, WORD)
+
+        async def arrived() -> bool:
+            return await link.depth(topology.STORE_QUEUE) == 1
+
+        await eventually(arrived)
+        assert not outgoing.closed.is_set()

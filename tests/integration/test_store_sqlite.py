@@ -1,0 +1,199 @@
+"""The store on a real SQLite file: what is committed comes back, to the bit."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aggregator.books import RunBooks
+from aggregator.estimates import digest
+from aggregator.ledger import Ledger
+from aggregator.store.sqlite import StaleEpochError, Store
+from protocol.definition import Definition, Lane, Method, Sampling, Stop
+from protocol.errors import StoreError
+from protocol.messages import FailureKind
+from tests.support.run_values import RUN, declare, definition, failure, partial
+
+NOW = 1_700_000_000.25
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "store.sqlite"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    with Store(path) as store:
+        yield store
+
+
+def busy_ledger(epoch: int, of: Definition) -> Ledger:
+    """Return a ledger with two runs that go on and one that was cancelled."""
+    ledger = Ledger(epoch)
+    for run in (RUN, "run-2", "ended"):
+        ledger.declare(declare(of, run), NOW)
+    for number, (cell, start, stop) in enumerate(
+        ((0, 0, 32), (1, 5, 9), (1, 40, 48), (0, 50, 60), (1, 20, 22))
+    ):
+        ledger.partial(partial(of, start, stop, cell, engine=f"e{number}"), NOW + number)
+    ledger.failure(failure(of, 60, 64, attempt=2**64 - 1, text="it's \0 'odd' ☃"), NOW)
+    ledger.failure(failure(of, 9, 12, 1, kind=FailureKind.DECLINED, host="b"), NOW)
+    ledger.partial(partial(of, 0, 4, run="ended"), NOW)
+    ledger.cancel("ended", NOW + 7)
+    return ledger
+
+
+def test_books_come_back_to_the_bit_after_closing_the_file(path: Path) -> None:
+    of = definition(cells=2, outputs=("x", "y"))
+    with Store(path) as store:
+        ledger = busy_ledger(store.take_over(), of)
+        expected = dict(ledger.active)
+        store.commit(ledger.take_changes(), ledger.epoch)
+    with Store(path) as store:
+        found = {books.run: books for books in store.active_runs()}
+    assert found == expected
+    for run, books in expected.items():
+        sums = [[cell.statistics() for cell in either.cells] for either in (books, found[run])]
+        assert digest(of.hash, sums[0]) == digest(of.hash, sums[1])
+
+
+def test_ended_runs_come_back_as_summaries_with_their_results(path: Path) -> None:
+    of = definition(cells=2)
+    with Store(path) as store:
+        ledger = busy_ledger(store.take_over(), of)
+        changes = ledger.take_changes()
+        store.commit(changes, ledger.epoch)
+        expected = changes.results["ended"]
+    with Store(path) as store:
+        [ended] = store.ended_runs()
+        assert ended == ledger.ended["ended"]
+        assert store.result("ended") == expected
+        assert store.result(RUN) is None
+        assert store.result("other") is None
+        assert store.books("other") is None
+        cancelled = store.books("ended")
+    assert cancelled is not None
+    assert cancelled.merged_blocks == 4
+
+
+def test_many_small_commits_give_the_same_books_as_one(path: Path, tmp_path: Path) -> None:
+    of = definition()
+    with Store(path) as one, Store(tmp_path / "many.sqlite") as many:
+        for store, often in ((one, False), (many, True)):
+            ledger = Ledger(store.take_over())
+            ledger.declare(declare(of), NOW)
+            for start in (40, 0, 20, 4, 60, 8):
+                ledger.partial(partial(of, start, start + 4), NOW)
+                if often:
+                    store.commit(ledger.take_changes(), ledger.epoch)
+            store.commit(ledger.take_changes(), ledger.epoch)
+        assert one.active_runs() == many.active_runs()
+
+
+def test_every_field_of_a_definition_survives(store: Store) -> None:
+    of = Definition(
+        model="demo",
+        model_version=3,
+        outputs=("a", "b"),
+        cells=({"f": 0.1, "i": -(2**63), "s": "☃", "b": True, "t": (1.5, 2.0)},),
+        seed=2**64 - 1,
+        block_size=1024,
+        sampling=Sampling(method=Method.ANTITHETIC, common_random_numbers=True),
+        stop=Stop(samples=100_000, confidence=0.99),
+    )
+    books = RunBooks(RUN, of, "pool2", Lane.HIGH, NOW, term=2**31)
+    ledger = Ledger(store.take_over())
+    ledger.changes.runs[RUN] = books
+    store.commit(ledger.take_changes(), ledger.epoch)
+    [found] = store.active_runs()
+    assert found == books
+    assert found.definition.hash == of.hash
+    assert type(found.definition.cells[0]["b"]) is bool
+
+
+def test_failures_of_a_reopened_run_are_forgotten(store: Store) -> None:
+    of = definition()
+    ledger = Ledger(store.take_over())
+    ledger.declare(declare(of), NOW)
+    for attempt in (1, 2, 3):
+        ledger.failure(failure(of, 0, 4, attempt=attempt), NOW)
+    store.commit(ledger.take_changes(), ledger.epoch)
+    books = store.books(RUN)
+    assert books is not None
+    assert len(books.failures) == 3
+    ledger.reopen(books)
+    ledger.failure(failure(of, 0, 4, attempt=9), NOW)
+    store.commit(ledger.take_changes(), ledger.epoch)
+    [found] = store.active_runs()
+    assert [record.attempt for record in found.failures] == [9]
+
+
+# Opening
+
+
+def test_a_store_is_made_from_nothing_and_keeps_its_id(path: Path) -> None:
+    with Store(path) as store:
+        first = store.id
+        assert (store.active_runs(), store.ended_runs()) == ([], [])
+    with Store(path) as store:
+        assert store.id == first
+    with Store(path.with_name("other.sqlite")) as other:
+        assert other.id != first
+
+
+def test_a_store_survives_the_loss_of_power(store: Store) -> None:
+    pragmas = [
+        store._database.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous", "foreign_keys")
+    ]
+    assert pragmas == ["wal", 2, 1]  # 2 is FULL
+
+
+def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
+    Store(path).close()
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match="has schema 99, this montemq knows 1: it was written by"):
+        Store(path)
+    assert database.execute("PRAGMA user_version").fetchone()[0] == 99
+    database.close()
+
+
+def test_a_path_that_cannot_be_used_is_named_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("this is no database, but a text of some length" * 100)
+    for wrong in (tmp_path / "folder", tmp_path / "file", tmp_path / "file" / "store.sqlite"):
+        with pytest.raises(StoreError, match="^the store ") as refused:
+            Store(wrong)
+        assert str(wrong) in str(refused.value)
+        assert "\n" not in str(refused.value)
+    assert (tmp_path / "file").read_text().startswith("this is no database")
+
+
+# Epochs
+
+
+def test_every_take_over_raises_the_epoch(store: Store, path: Path) -> None:
+    assert [store.take_over(), store.take_over()] == [1, 2]
+    with Store(path) as other:
+        assert other.take_over() == 3
+
+
+def test_who_was_replaced_cannot_write_and_writes_nothing(path: Path) -> None:
+    of = definition()
+    with Store(path) as old, Store(path) as new:
+        ledger = Ledger(old.take_over())
+        ledger.declare(declare(of), NOW)
+        old.commit(ledger.take_changes(), ledger.epoch)
+        fresh = Ledger(new.take_over(), new.active_runs())
+        ledger.partial(partial(of, 0, 32), NOW)
+        with pytest.raises(
+            StaleEpochError, match=r"epoch 2, this one had 1\); nothing was written"
+        ):
+            old.commit(ledger.take_changes(), ledger.epoch)
+        assert new.active_runs()[0].merged_blocks == 0
+        fresh.partial(partial(of, 0, 4), NOW)
+        new.commit(fresh.take_changes(), fresh.epoch)
+        assert new.active_runs()[0].merged_blocks == 4

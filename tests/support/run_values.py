@@ -1,0 +1,126 @@
+"""Runs, partials and failures for tests: block statistics that follow from cell and block alone."""
+
+import random
+from functools import cache
+from typing import Any
+
+from protocol.definition import Definition, Lane, Stop
+from protocol.messages import (
+    Chunk,
+    ConsumerState,
+    Declare,
+    Failure,
+    FailureKind,
+    Partial,
+    Telemetry,
+)
+from protocol.statistics import BlockMoments, Statistics, collect
+
+RUN = "run-1"
+BLOCK_SIZE = 1024
+"""So large that checkpoints are close together: 32, 48, 72, 108, 162 … blocks."""
+
+
+def definition(
+    blocks: int = 108, cells: int = 1, outputs: tuple[str, ...] = ("x",), seed: int = 7
+) -> Definition:
+    """Return the definition of a run with so many blocks in each of its cells."""
+    return Definition(
+        model="demo",
+        model_version=1,
+        outputs=outputs,
+        cells=tuple({"cell": number} for number in range(cells)),
+        seed=seed,
+        block_size=BLOCK_SIZE,
+        stop=Stop(samples=blocks * BLOCK_SIZE),
+    )
+
+
+def declare(of: Definition, run: str = RUN) -> Declare:
+    """Return the request that declares a run."""
+    return Declare(run=run, definition=of, pool="default", lane=Lane.NORMAL)
+
+
+@cache
+def block(cell: int, number: int, outputs: int = 1) -> BlockMoments:
+    """Return the moments of one block."""
+    chance = random.Random(f"{cell} {number}")
+    return BlockMoments(
+        sums=[chance.gauss(0, 100) for _ in range(outputs)],
+        squares=[chance.uniform(900, 1100) for _ in range(outputs)],
+        minimum=[-chance.random() for _ in range(outputs)],
+        maximum=[chance.random() for _ in range(outputs)],
+    )
+
+
+def statistics(cell: int, start: int, stop: int, outputs: int = 1) -> Statistics:
+    """Return the statistics of the blocks [start, stop) of a cell."""
+    return collect((block(cell, number, outputs) for number in range(start, stop)), BLOCK_SIZE)
+
+
+def partial(of: Definition, start: int, stop: int, cell: int = 0, **fields: Any) -> Partial:
+    """Return the partial of the blocks [start, stop) of a cell."""
+    values: dict[str, Any] = {
+        "run": RUN,
+        "definition": of.hash,
+        "attempt": start,
+        "cell": cell,
+        "first_block": start,
+        "blocks": stop - start,
+        "statistics": statistics(cell, start, stop, len(of.outputs)),
+        "consumer": "host-a.1",
+        "host": "host-a",
+        "cpu_seconds": 0.5,
+        "engine": "portable",
+    }
+    return Partial(**values | fields)
+
+
+def failure(of: Definition, start: int, stop: int, cell: int = 0, **fields: Any) -> Failure:
+    """Return a failure of the blocks [start, stop) of a cell."""
+    values: dict[str, Any] = {
+        "run": RUN,
+        "definition": of.hash,
+        "attempt": 0,
+        "cell": cell,
+        "first_block": start,
+        "blocks": stop - start,
+        "kind": FailureKind.MODEL_ERROR,
+        "text": "division by zero",
+        "consumer": "host-a.1",
+        "host": "host-a",
+    }
+    return Failure(**values | fields)
+
+
+def chunk(of: Definition, start: int, stop: int, cell: int = 0, **fields: Any) -> Chunk:
+    """Return the chunk of the blocks [start, stop) of a cell."""
+    values: dict[str, Any] = {
+        "run": RUN,
+        "definition": of.hash,
+        "attempt": 0,
+        "cell": cell,
+        "first_block": start,
+        "blocks": stop - start,
+        "block_size": of.block_size,
+        "model": of.model,
+        "model_version": of.model_version,
+        "params": of.cells[cell],
+        "sampling": of.sampling,
+        "seed": of.seed,
+    }
+    return Chunk(**values | fields)
+
+
+def telemetry(consumer: str = "host-a.1", slots: int = 2, **fields: Any) -> Telemetry:
+    """Return the heartbeat of a consumer."""
+    values: dict[str, Any] = {
+        "consumer": consumer,
+        "host": consumer.partition(".")[0],
+        "pool": "default",
+        "slots": slots,
+        "busy": 0,
+        "state": ConsumerState.RUNNING,
+        "version": "0.1.0",
+    }
+    return Telemetry(**values | fields)

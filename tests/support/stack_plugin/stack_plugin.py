@@ -1,0 +1,52 @@
+"""Models as a user's package would bring them: one that waits to be let on, and one that fails."""
+
+import os
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.definition import Sampling
+from protocol.model import GeneratorModel
+from protocol.statistics import BlockMoments
+from protocol.streams import BlockStream
+
+STEP_SECONDS = 0.005
+
+
+class Gate(GeneratorModel):
+    """Uniform numbers; blocks wait until a file `open` stands in a folder."""
+
+    name: ClassVar[str] = "gate"
+    outputs: ClassVar[tuple[str, ...]] = ("mean",)
+    block_size: ClassVar[int] = 512
+
+    folder: str
+    closed_from: int = 0
+
+    def simulate(self, stream: BlockStream, sampling: Sampling) -> BlockMoments:
+        """Leave the process id of the slot that waits in a file `waiting`."""
+        folder = Path(self.folder)
+        if stream.block >= self.closed_from and not (folder / "open").exists():
+            (folder / f"waiting-{stream.block}").write_text(str(os.getpid()), encoding="ascii")
+            while not (folder / "open").exists():
+                time.sleep(STEP_SECONDS)
+        return super().simulate(stream, sampling)
+
+    def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+        """Return uniform numbers."""
+        return rng.random((n, 1))
+
+
+class Failing(GeneratorModel):
+    """A model with a bug."""
+
+    name: ClassVar[str] = "failing"
+    outputs: ClassVar[tuple[str, ...]] = ("mean",)
+    block_size: ClassVar[int] = 512
+
+    def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+        """Raise, as a bug does."""
+        raise ValueError(f"the market is closed for {n} samples of {type(rng).__name__}")

@@ -1,0 +1,150 @@
+"""One installation for a test: aggregators, consumers and commands around a real broker.
+
+Everything runs as its own process; leaving the context kills what is left of them, and fails when
+one of them had left a traceback. The store is read as a stranger would, with SQL.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self
+
+import msgpack
+
+from protocol.settings import Broker
+from tests.support.stack_jobs import Job
+from tests.support.stack_processes import (
+    Ended,
+    Program,
+    Service,
+    assert_no_traceback,
+    environment,
+    eventually,
+)
+
+PLUGIN = Path(__file__).parent / "stack_plugin"
+TABLES = ("store", "runs", "cells", "segments", "failures")
+
+
+class Site:
+    """A folder with a store and logs, and the processes that work there.
+
+    Attributes
+    ----------
+    broker
+        Where they connect to, unless told otherwise.
+    store
+        The aggregators' database.
+    """
+
+    def __init__(self, broker: Broker, folder: Path) -> None:
+        self.broker = broker
+        self.folder = folder
+        self.store = folder / "store.sqlite"
+        self.programs: list[Program] = []
+
+    def aggregator(
+        self, *options: str, broker: Broker | None = None, store: Path | None = None
+    ) -> Service:
+        """Start an aggregator; `ready` waits for it."""
+        path = str(store or self.store)
+        options = ("aggregator", "--store", path, "--http", "127.0.0.1:0", *options)
+        return self._service(options, broker, {})
+
+    def consumer(
+        self, slots: int = 1, *, broker: Broker | None = None, plugin: bool = True
+    ) -> Service:
+        """Start a consumer; `ready` waits for it."""
+        more = {"PYTHONPATH": str(PLUGIN)} if plugin else {}
+        return self._service(("consumer", "--slots", str(slots)), broker, more)
+
+    def start(self, *arguments: str, broker: Broker | None = None) -> Program:
+        """Start a command."""
+        env = environment((broker or self.broker).url, PYTHONPATH=str(PLUGIN))
+        return self._keep(Program(arguments, self.folder, env, module="ops.cli"))
+
+    def command(self, *arguments: str, broker: Broker | None = None) -> Ended:
+        """Run a command to its end."""
+        return self.start(*arguments, broker=broker).wait()
+
+    def run(self, job: Job, *options: str, broker: Broker | None = None) -> Program:
+        """Start `montemq run` for a job; its result will stand on stdout."""
+        return self.start("run", job.file(self.folder), "--json", *options, broker=broker)
+
+    def samples(self, run: str) -> int:
+        """Return how many samples of a run the store has, 0 before it is declared."""
+        rows = self.rows("SELECT samples FROM runs WHERE run = ?", run)
+        return int(rows[0][0]) if rows else 0
+
+    def reached(self, job: Job, share: float) -> None:
+        """Wait until so much of a run is merged."""
+        wanted = share * job.samples
+        eventually(lambda: self.samples(job.run) >= wanted, f"{job.run} reaches {share:.0%}")
+
+    def rows(self, query: str, *values: Any, store: Path | None = None) -> list[tuple[Any, ...]]:
+        """Return what a query finds in the store."""
+        path = store or self.store
+        if not path.exists():
+            return []
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            return database.execute(query, values).fetchall()
+
+    def contents(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Return all that the store holds."""
+        return {table: self.rows(f"SELECT * FROM {table}") for table in TABLES}  # noqa: S608
+
+    def assert_every_block_counts_once(self, job: Job) -> None:
+        """Check the ledger's own ranges against the sums that it keeps beside them."""
+        blocks, size = job.definition.blocks, job.definition.block_size
+        ranges = self.rows("SELECT merged FROM cells WHERE run = ?", job.run)
+        assert [msgpack.unpackb(merged) for (merged,) in ranges] == [[[0, blocks]]] * len(
+            job.definition.cells
+        )
+        segments = self.rows(
+            "SELECT cell, statistics FROM segments WHERE run = ? ORDER BY cell, segment", job.run
+        )
+        bounds = (0, *job.definition.checkpoints)
+        lengths = [stop - start for start, stop in zip(bounds, bounds[1:], strict=False)]
+        kept = [msgpack.unpackb(statistics, ext_hook=_bytes) for _, statistics in segments]
+        assert [s["blocks"] for s in kept] == lengths * len(job.definition.cells)
+        assert [s["samples"] for s in kept] == [
+            length * size for length in lengths * len(job.definition.cells)
+        ]
+
+    def assert_answer(self, job: Job, ended: Ended) -> dict[str, Any]:
+        """Check that a run ended with the one answer it can have; return its result."""
+        assert ended.code == 0, ended.err
+        result: dict[str, Any] = ended.json
+        assert (result["run"], result["state"]) == (job.run, "finished")
+        assert result["digest"] == job.digest
+        self.assert_every_block_counts_once(job)
+        return result
+
+    def close(self) -> None:
+        """Kill what still runs, by its pid."""
+        for program in self.programs:
+            program.kill()
+        for program in self.programs:
+            assert_no_traceback(program)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _service(
+        self, options: tuple[str, ...], broker: Broker | None, more: Mapping[str, str]
+    ) -> Service:
+        service = Service(options, self.folder, environment((broker or self.broker).url, **more))
+        self._keep(service)
+        return service
+
+    def _keep(self, program: Program) -> Program:
+        self.programs.append(program)
+        return program
+
+
+def _bytes(_: int, data: bytes) -> bytes:
+    return data
