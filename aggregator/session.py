@@ -19,7 +19,7 @@ from aggregator.rpc import REQUESTS, Responder
 from aggregator.store.sqlite import Store
 from protocol import topology
 from protocol.amqp_aio import Delivery, Link
-from protocol.errors import ConnectionLostError, MessageRefusedError, StoreError
+from protocol.errors import BrokerError, ConnectionLostError, MessageRefusedError, StoreError
 from protocol.messages import (
     Chunk,
     ErrorCode,
@@ -39,6 +39,10 @@ from protocol.settings import Broker
 log = logging.getLogger("montemq.aggregator")
 
 BATCH = 1_000
+CROWD = 3
+GATHER_SECONDS = 0.02
+"""After a batch this large the next one is collected for so long: each costs a disk write."""
+
 PREFETCH = 4_000
 """Unacknowledged results at most; bounds the memory whatever waits in the queue."""
 
@@ -73,7 +77,8 @@ class Session:
         self._executor = office.executor
         self._metrics = office.metrics
         self._inbox: asyncio.Queue[Delivery | None] = asyncio.Queue()
-        self._outbox: asyncio.Queue[tuple[str, str, Message, str | None]] = asyncio.Queue(OUTBOX)
+        self._outbox: asyncio.Queue[tuple[str, Message]] = asyncio.Queue(OUTBOX)
+        self._answers: asyncio.Queue[tuple[Delivery, Message]] = asyncio.Queue(OUTBOX)
         self._replies: list[tuple[Delivery, Message]] = []
         self._complained: dict[str, float] = {}
 
@@ -123,7 +128,9 @@ class Session:
             for queue in (topology.RPC_QUEUE, topology.DEAD_QUEUE, topology.RESULTS_QUEUE):
                 await self._consume(queue)
             async with asyncio.TaskGroup() as group:
-                for part in (self._work(), self._tick(), self._publish(), self._watch()):
+                for part in (
+                    self._work(), self._tick(), self._publish(), self._answer(), self._watch()
+                ):  # fmt: skip
                     group.create_task(part)
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
@@ -143,8 +150,12 @@ class Session:
         await self._incoming.consume(queue, take, prefetch=PREFETCH, no_ack=no_ack)
 
     async def _work(self) -> None:
+        batch: list[Delivery | None] = []
         while True:
+            crowded = len(batch) >= CROWD
             batch = [await self._inbox.get()]
+            if crowded:  # under load, fewer and larger batches; a lone run never waits
+                await asyncio.sleep(GATHER_SECONDS)
             while len(batch) < BATCH and not self._inbox.empty():
                 batch.append(self._inbox.get_nowait())
             for delivery in batch:
@@ -220,24 +231,47 @@ class Session:
             await self._incoming.ack(max(tags), multiple=True)
 
     def _tell(self) -> None:
-        for request, reply in self._replies:
-            self._send("", request.reply_to or "", reply, request.correlation_id)
+        # A blocked publisher must not stall commits; who misses an event or a reply asks again.
+        for reply in self._replies:
+            if not self._answers.full():
+                self._answers.put_nowait(reply)
         self._replies.clear()
         for event in self.ledger.take_events(self.clock()):
-            self._send(topology.EVENTS, _event_key(event), event, None)
-
-    def _send(self, exchange: str, key: str, message: Message, correlation_id: str | None) -> None:
-        # A blocked publisher must not stall commits; who misses an event or a reply asks again.
-        if not self._outbox.full():
-            self._outbox.put_nowait((exchange, key, message, correlation_id))
+            if not self._outbox.full():
+                self._outbox.put_nowait((_event_key(event), event))
 
     async def _publish(self) -> None:
         while True:
-            exchange, key, message, correlation_id = await self._outbox.get()
+            key, event = await self._outbox.get()
             await self._outgoing.publish(
-                exchange, key, message,
-                persistent=False, mandatory=False, correlation_id=correlation_id,
-            )  # fmt: skip
+                topology.EVENTS, key, event, persistent=False, mandatory=False
+            )
+
+    async def _answer(self) -> None:
+        """Send replies over a connection of their own.
+
+        RabbitMQ 3 closes the connection of whoever answers a forged reply address, and a forged
+        one cannot be told from a real one; that must end nothing but this connection.
+        """
+        link = await self._open_for_replies()
+        try:
+            while True:
+                request, reply = await self._answers.get()
+                if link.closed.is_set():
+                    await link.close()
+                    link = await self._open_for_replies()
+                try:
+                    await link.publish(
+                        "", request.reply_to or "", reply,
+                        persistent=False, mandatory=False, correlation_id=request.correlation_id,
+                    )  # fmt: skip
+                except BrokerError as error:
+                    log.warning("a reply was lost: %s", error)
+        finally:
+            await link.close()
+
+    async def _open_for_replies(self) -> Link:
+        return await Link.open(self._incoming.broker, "montemq aggregator (re)", confirms=False)
 
     async def _tick(self) -> None:
         while True:

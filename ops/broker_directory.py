@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from typing import IO
 from protocol.errors import UsageError
 from protocol.settings import Broker
 
-LOG_LINES = 12
+LOG_LINES = 8
+LOG_PREFIX = re.compile(r"^[-\d]+ [:.+\d]+ \[\w+\] <[.\d]+> *")
 
 SERVER_PLACES = (
     "/usr/lib/rabbitmq/bin/rabbitmq-server",  # Debian, Ubuntu, Fedora
@@ -137,16 +139,16 @@ class BrokerDirectory:
         }
 
     def last_words(self) -> str:
-        """Return the lines of the log that say why a node did not start."""
+        """Return what the log says of why a node did not start, on one line."""
         lines = [
             line
             for path in (self.log, self.output)
             if path.exists()
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
-            if line.strip()
         ]
-        errors = [line for line in lines if "error" in line.lower() or "not found" in line]
-        return "\n".join((errors or lines)[:LOG_LINES]) or "it left no log"
+        errors = [line for line in lines if "[error]" in line or "not found" in line]
+        texts = (LOG_PREFIX.sub("", line).strip(" =") for line in errors or lines)
+        return " ".join([text for text in texts if text][:LOG_LINES]) or "it left no log"
 
     def queues_persist(self) -> bool:
         """Return whether every quorum queue stands in the registry on disk.

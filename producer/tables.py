@@ -4,8 +4,8 @@ import math
 import sys
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from protocol.messages import Status
 from protocol.results import CellResult, Estimate, Result
@@ -122,6 +122,6 @@ def _varying(result: Result) -> list[str]:
     return [n for n in names if len({str(cell.params.get(n)) for cell in result.cells}) > 1]
 
 
-def _plain(text: str) -> str:
+def _plain(text: str) -> Text:
     """Return a text that came from elsewhere: neither rich's markup nor a terminal's codes."""
-    return escape("".join(c if c.isprintable() else " " for c in text))
+    return Text("".join(c if c.isprintable() else " " for c in text))

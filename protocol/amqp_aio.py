@@ -67,6 +67,7 @@ class Link:
         self._channel = channel
         self._replies: dict[str, asyncio.Future[DeliveredMessage]] = {}
         self._replies_ready = False
+        self._replies_lock = asyncio.Lock()
         connection.close_callbacks.add(self._on_close)
         channel.close_callbacks.add(self._on_close)
 
@@ -257,15 +258,11 @@ class Link:
         NoAggregatorError
             Nobody answered in time.
         """
-        if not self._replies_ready:
-            self._replies_ready = True
-            with _translated(self.broker):
-                raw = await self._channel.get_underlay_channel()
-                await raw.basic_consume(topology.DIRECT_REPLY, self._on_reply, no_ack=True)
         correlation_id = uuid.uuid4().hex
         future = self._replies[correlation_id] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(within):
+                await self._expect_replies()
                 await self.publish(
                     topology.RPC,
                     topology.RPC_KEY,
@@ -283,7 +280,18 @@ class Link:
             ) from None
         finally:
             del self._replies[correlation_id]
+            if future.done() and not future.cancelled():
+                future.exception()  # asyncio complains of an exception that nobody looked at
         return decode(_type(reply), reply.body, answer, ErrorReply)
+
+    async def _expect_replies(self) -> None:
+        """Ask for direct replies once; a request that goes out earlier closes the channel."""
+        async with self._replies_lock:
+            if not self._replies_ready:
+                with _translated(self.broker):
+                    raw = await self._channel.get_underlay_channel()
+                    await raw.basic_consume(topology.DIRECT_REPLY, self._on_reply, no_ack=True)
+                self._replies_ready = True
 
     async def _on_reply(self, message: DeliveredMessage) -> None:
         future = self._replies.get(message.header.properties.correlation_id or "")
@@ -300,6 +308,7 @@ class Link:
 
     async def _on_cancelled(self, _: object) -> None:
         self.reason = "the broker cancelled a consumer"
+        self.closed.set()  # first, or closing would give another reason
         await self.close()
 
 
@@ -331,6 +340,12 @@ def _delivery(queue: str, message: DeliveredMessage) -> Delivery:
 
 Sentence = Callable[[Broker, BaseException], BrokerError]
 
+
+def _unreachable(broker: Broker, error: BaseException) -> BrokerError:
+    text = str(error) or type(error).__name__
+    return BrokerUnreachableError(f"no broker can be reached at {broker}: {text}")
+
+
 # In order: the first class that an error is an instance of decides.
 _TRANSLATIONS: tuple[tuple[type[BaseException], Sentence], ...] = (
     (
@@ -343,6 +358,18 @@ _TRANSLATIONS: tuple[tuple[type[BaseException], Sentence], ...] = (
         aiormq.exceptions.ConnectionNotAllowed,
         lambda b, e: BrokerRefusedError(
             f"the broker at {b} refused virtual host '{b.vhost}': {_detail(e)}"
+        ),
+    ),
+    (
+        # What aiormq makes of a Connection.Close in answer to Connection.Open.
+        aiormq.exceptions.InvalidFrameError,
+        lambda b, e: (
+            BrokerRefusedError(
+                f"the broker at {b} refused virtual host '{b.vhost}': "
+                f"it does not exist, or user '{b.user}' may not use it"
+            )
+            if "Connection.OpenOk" in str(e)
+            else _unreachable(b, e)
         ),
     ),
     (
@@ -367,12 +394,7 @@ _TRANSLATIONS: tuple[tuple[type[BaseException], Sentence], ...] = (
     (aiormq.exceptions.ChannelClosed, lambda b, _: ConnectionLostError(_lost(b))),
     (aiormq.exceptions.ChannelInvalidStateError, lambda b, _: ConnectionLostError(_lost(b))),
     (aiormq.exceptions.ConnectionClosed, lambda b, _: ConnectionLostError(_lost(b))),
-    (
-        Exception,
-        lambda b, e: BrokerUnreachableError(
-            f"no broker can be reached at {b}: {str(e) or type(e).__name__}"
-        ),
-    ),
+    (Exception, _unreachable),
 )
 
 

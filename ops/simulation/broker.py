@@ -18,6 +18,8 @@ from ops.simulation.session import Session
 from protocol.errors import BrokerUnreachableError, ConnectionLostError
 from protocol.topology import Topology
 
+UNCONFIRMED_LOSS = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Faults:
@@ -123,13 +125,25 @@ class MemoryBroker:
                 connection.kill()
 
     def crash(self) -> None:
-        """End the broker: every connection breaks, and what is not durable is gone."""
+        """End the broker: connections break, and what is not durable is gone.
+
+        Of what was published and not yet confirmed, the seed decides what reached the disk.
+        """
         self._up = False
+        lost = {
+            origin
+            for connection in self.connections
+            for channel in connection.channels
+            for origin in channel.unconfirmed()
+            if self._random.random() < UNCONFIRMED_LOSS
+        }
         for connection in self.connections:
             connection.drop()
             connection.end_at_broker()
         self.connections.clear()
         self._server.restart()
+        for queue in self._server.queues.values():
+            queue.lose(lost)
 
     def restart(self) -> None:
         """Start the broker again, after ending it where it runs."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ops.simulation.events import (
     PLAIN,
     Closed,
+    Confirmed,
     Declared,
     Delivery,
     Event,
@@ -18,6 +19,7 @@ from ops.simulation.events import (
     Properties,
 )
 from ops.simulation.network import LoosePipe, Network, Pipe
+from ops.simulation.queue import Origin
 from ops.simulation.session import Duplicate, Session
 from protocol.errors import BrokerError, ConnectionLostError
 
@@ -181,6 +183,11 @@ class MemoryChannel:
         self._call(lambda session: session.delete_exchange(exchange))
 
     # The end
+
+    def unconfirmed(self) -> list[Origin]:
+        """Return what the client has not heard to be confirmed, though the broker took it."""
+        confirms = (event for event in self._confirms if isinstance(event, Confirmed))
+        return [(self._session, event.sequence) for event in confirms]
 
     def close(self) -> None:
         """End the channel; everything sent before still arrives."""

@@ -1,7 +1,7 @@
 """Pipes whose order is kept, and a seeded choice of which pipe moves next; nothing of AMQP."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
@@ -20,6 +20,9 @@ class Pipe:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._items)
 
     def push(self, item: Any) -> None:
         """Send an item; one sent into a closed pipe is lost, unnoticed."""

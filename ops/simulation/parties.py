@@ -36,6 +36,7 @@ from protocol.messages import (
     Chunk,
     ConsumerState,
     Declare,
+    ErrorReply,
     Failure,
     Finished,
     Message,
@@ -55,7 +56,24 @@ from protocol.streams import BlockStream
 RETRY_SECONDS = 2.0
 TICK_SECONDS = 0.25
 TELEMETRY_SECONDS = 2.0
-CHUNK_SECONDS = 0.5
+STEP_SECONDS = 0.1
+"""Of an aggregator; slow, so that accidents often happen between two of them."""
+
+
+class Habits(Protocol):
+    """How a consumer is: its slots, seconds per chunk, and how likely one crashes its slot."""
+
+    @property
+    def slots(self) -> int:
+        """How many chunks it computes at a time."""
+
+    @property
+    def chunk_seconds(self) -> float:
+        """How long a chunk takes on average."""
+
+    @property
+    def crash(self) -> float:
+        """How likely a chunk crashes its slot."""
 
 
 class RememberedPi(Pi):
@@ -87,7 +105,7 @@ class Clock(Protocol):
 
 
 class Party:
-    """A process: alive until killed, connected now and then.
+    """A process: alive until killed, connected now and then, frozen at times.
 
     Attributes
     ----------
@@ -99,6 +117,7 @@ class Party:
         self.world = world
         self.name = name
         self.alive = True
+        self.frozen_until = 0.0
         self.channel: MemoryChannel | None = None
         self._connect_later(0.0)
 
@@ -107,9 +126,25 @@ class Party:
         self.alive = False
         self.world.broker.kill(self.name)
 
+    def later(self, seconds: float, what: Callable[[], None]) -> None:
+        """Do something later, if this process lives then; once it is awake, if it is frozen."""
+
+        def due() -> None:
+            if self.alive and self.awake:
+                what()
+            elif self.alive:
+                self.world.after(self.frozen_until - self.world.now, due)
+
+        self.world.after(seconds, due)
+
+    @property
+    def awake(self) -> bool:
+        """Whether it is not frozen, as by SIGSTOP: nothing happens in a frozen process."""
+        return self.world.now >= self.frozen_until
+
     def poll(self) -> None:
         """Take in what has arrived."""
-        while self.alive and self.channel is not None and self.channel.inbox:
+        while self.alive and self.awake and self.channel is not None and self.channel.inbox:
             event = self.channel.inbox.popleft()
             if isinstance(event, Closed | ConsumerCancelled):
                 self.lose()
@@ -131,11 +166,10 @@ class Party:
         """Repeat something while this process lives."""
 
         def again() -> None:
-            if self.alive:
-                self.guard(what)
-                self.world.after(seconds, again)
+            self.guard(what)
+            self.later(seconds, again)
 
-        self.world.after(seconds, again)
+        self.later(seconds, again)
 
     def guard(self, what: Callable[[], None]) -> None:
         """Do something that the broker may interrupt."""
@@ -153,7 +187,7 @@ class Party:
             self._connect_later(self.world.random.uniform(0.1, RETRY_SECONDS))
 
     def _connect_later(self, seconds: float) -> None:
-        self.world.after(seconds, self._connect)
+        self.later(seconds, self._connect)
 
     def _connect(self) -> None:
         if not self.alive or self.channel is not None:
@@ -172,10 +206,14 @@ class Party:
 class SimulatedConsumer(Party):
     """An agent: the real policy and the real computation, slots that take simulated time."""
 
-    def __init__(self, world: Clock, name: str, slots: int, crash: float) -> None:
-        self._policy = Policy(Worker(name, name), slots)
+    def __init__(self, world: Clock, name: str, habits: Habits) -> None:
+        self._policy = Policy(Worker(name, name), habits.slots)
         self._worker = Worker(name, name)
-        self._crash = crash
+        self._habits = habits
+        self._attempts: dict[e.Receipt, int] = {}
+        self._answers: dict[int, int] = {}
+        self._answered: set[int] = set()
+        self._ended = False
         self._generation = 0
         self._lanes: dict[str, Lane] = {}
         self._tokens: dict[int, int] = {}
@@ -198,7 +236,9 @@ class SimulatedConsumer(Party):
         """Pass what the broker sent on to the policy."""
         match event:
             case Confirmed(sequence) if sequence in self._tokens:
-                self._handle(e.Confirmed(self._tokens.pop(sequence)))
+                token = self._tokens.pop(sequence)
+                self._answered.add(self._answers[token])
+                self._handle(e.Confirmed(token))
             case Rejected(sequence) if sequence in self._tokens:
                 self._handle(e.Refused(self._tokens.pop(sequence)))
             case Delivery():
@@ -212,10 +252,12 @@ class SimulatedConsumer(Party):
         type_name = delivery.message.properties.type
         message = decode(type_name, delivery.body, Chunk, Finished)
         if isinstance(message, Finished):
+            self._ended = True
             self._handle(e.RunEnded(message.run))
         else:
             lane = self._lanes[delivery.consumer_tag]
             receipt = (self._generation, delivery.delivery_tag)
+            self._attempts[receipt] = message.attempt
             self._handle(e.Delivered(receipt, lane, message, delivery.body))
 
     def _handle(self, event: e.Event) -> None:
@@ -244,7 +286,11 @@ class SimulatedConsumer(Party):
                     topology.RESULTS, key("guest"), body, properties, mandatory=True
                 )
                 self._tokens[sequence] = token
+                self._answers[token] = decode(type_name, body, Partial, Failure).attempt
             case e.Ack((generation, tag)) if generation == self._generation:
+                attempt = self._attempts[generation, tag]
+                if attempt not in self._answered and not self._ended:
+                    raise AssertionError(f"chunk {attempt} acknowledged, its answer unconfirmed")
                 channel.ack(tag)
             case e.Return((generation, tag)) if generation == self._generation:
                 channel.nack(tag)
@@ -263,8 +309,8 @@ class SimulatedConsumer(Party):
 
     def _compute(self, slot: int, chunk: Chunk) -> None:
         work = self._working[slot] = object()
-        seconds = self.world.random.expovariate(1 / CHUNK_SECONDS)
-        crashes = self.world.random.random() < self._crash
+        seconds = self.world.random.expovariate(1 / self._habits.chunk_seconds)
+        crashes = self.world.random.random() < self._habits.crash
 
         def done() -> None:
             if self._working.get(slot) is not work:
@@ -276,12 +322,10 @@ class SimulatedConsumer(Party):
             kind = answer.kind if isinstance(answer, Failure) else None
             self._handle(e.SlotDone(slot, answer.type, encode(answer), kind))
 
-        self.world.after(seconds, lambda: self.guard(done) if self.alive else None)
+        self.later(seconds, lambda: self.guard(done))
 
     def _later(self, seconds: float, event: e.Event) -> None:
-        self.world.after(
-            seconds, lambda: self.guard(lambda: self._handle(event)) if self.alive else None
-        )
+        self.later(seconds, lambda: self.guard(lambda: self._handle(event)))
 
     def _tell(self) -> None:
         if self.channel is not None:
@@ -340,7 +384,7 @@ class SimulatedProducer(Party):
 
     def _hear(self, delivery: Delivery, now: float) -> None:
         type_name = delivery.message.properties.type
-        message = decode(type_name, delivery.body, Progress, Finished, Missing)
+        message = decode(type_name, delivery.body, Progress, Finished, Missing, ErrorReply)
         if isinstance(message, Progress):
             self._scheduler.progress(message, now)
         elif isinstance(message, Missing):
@@ -348,6 +392,8 @@ class SimulatedProducer(Party):
             # A fresh term may be used from the answer on, not before.
             self._scheduler.leads(leads=self._leads)
             self.state = self._scheduler.state
+        elif isinstance(message, ErrorReply):
+            self._declare()  # it asked before its declaration arrived, or that expired
         else:
             self.state = RunState(message.state)
 
@@ -359,7 +405,7 @@ class SimulatedProducer(Party):
                 self._publish(self.channel, action.chunk)
             else:
                 self._ask(MissingRequest(run=self._job.run))
-                self.world.after(5.0, self._scheduler.unanswered)
+                self.later(5.0, self._scheduler.unanswered)
 
     def _publish(self, channel: MemoryChannel, chunk: Chunk) -> None:
         if chunk.attempt in self._seen:
@@ -496,13 +542,13 @@ class SimulatedAggregator(Party):
     def _soon(self, step: Callable[[Ledger], None]) -> None:
         """Take the next step of this session a moment later, unless it has ended by then."""
         session = self.ledger
-        seconds = self.world.random.expovariate(100.0)
+        seconds = self.world.random.expovariate(1 / STEP_SECONDS)
 
         def go() -> None:
-            if self.alive and session is not None and self.ledger is session:
+            if session is not None and self.ledger is session:
                 self.guard(lambda: step(session))
 
-        self.world.after(seconds, go)
+        self.later(seconds, go)
 
     def _tick(self) -> None:
         if self.ledger is not None and not self._working:

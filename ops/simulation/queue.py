@@ -25,13 +25,18 @@ class DeathReason(StrEnum):
     DELIVERY_LIMIT = "delivery_limit"
 
 
+Origin = tuple[object, int] | None
+"""Who published a message, and under which sequence number, where a confirm was asked for."""
+
+
 class Stored:
     """A message in a queue, with its place and history there."""
 
-    __slots__ = ("delivered", "expires", "message", "place", "returns")
+    __slots__ = ("delivered", "expires", "message", "origin", "place", "returns")
 
-    def __init__(self, message: Message, place: int, expires: float) -> None:
+    def __init__(self, message: Message, place: int, expires: float, origin: Origin) -> None:
         self.message = message
+        self.origin = origin
         self.place = place
         self.expires = expires
         self.delivered = False
@@ -120,7 +125,7 @@ class MemoryQueue:
     def __len__(self) -> int:
         return len(self._ready) + len(self._back)
 
-    def put(self, message: Message) -> bool:
+    def put(self, message: Message, origin: Origin = None) -> bool:
         """Take a message and return whether it was taken."""
         # A quorum queue tells its publishers only after it has gone over its limit by one.
         if self._reject_publish and len(self) >= self._max_length + self.quorum:
@@ -128,7 +133,7 @@ class MemoryQueue:
         expiration = message.properties.expiration
         ttl = self._ttl if expiration is None else min(self._ttl, int(expiration) / 1000)
         self._mortal = self._mortal or ttl < inf
-        self._ready.append(Stored(message, self._next_place, self._now + ttl))
+        self._ready.append(Stored(message, self._next_place, self._now + ttl, origin))
         self._next_place += 1
         self.serve()
         if not self._reject_publish:
@@ -201,6 +206,11 @@ class MemoryQueue:
         if not self.quorum:
             self._ready = deque(s for s in self._ready if s.message.properties.persistent)
             self._back = [s for s in self._back if s.message.properties.persistent]
+
+    def lose(self, origins: set[Origin]) -> None:
+        """Forget messages that were not on the disk yet: their publishers heard no confirm."""
+        self._ready = deque(s for s in self._ready if s.origin not in origins)
+        self._back = [s for s in self._back if s.origin not in origins]
 
     def _drop_head(self) -> None:
         while len(self) > self._max_length:

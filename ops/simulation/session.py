@@ -83,7 +83,8 @@ class Session:
         if not queues:
             self._unroutable(message, sequence, mandatory=mandatory)
             return
-        taken = [queue.put(message) for queue in queues]
+        origin = (self, sequence) if sequence else None
+        taken = [queue.put(message, origin) for queue in queues]
         if self._duplicate():
             for queue in queues:
                 queue.put(message)

@@ -23,14 +23,15 @@ from ops.simulation.parties import (
     SimulatedProducer,
 )
 from producer.runfile import Submission
-from protocol.definition import Definition, Lane
+from protocol.definition import Definition, Lane, Stop
 from protocol.messages import Chunk, Partial, RunState
 from protocol.ranges import Ranges
 from protocol.topology import RESULTS_QUEUE, topology, work_queue
 
 RUN = "simulated"
-DISTURBED_SECONDS = 40.0
-"""Simulated time during which things go wrong."""
+CELLS, BLOCKS, BLOCK_SIZE = 2, 60, 512
+DISTURBED_SECONDS = 15.0
+"""Simulated time during which things go wrong; an undisturbed run would take about as long."""
 
 LIMIT_SECONDS = 2_000.0
 """Simulated time after which the run must have ended."""
@@ -53,6 +54,7 @@ class Scenario:
     producers: int
     aggregators: int
     chunk_blocks: int
+    chunk_seconds: float
     crash: float
     faults: Faults
     accidents: int
@@ -60,12 +62,16 @@ class Scenario:
     @classmethod
     def of(cls, random: Random) -> "Scenario":
         """Choose a scenario."""
+        consumers, slots = random.randint(1, 4), random.randint(1, 3)
+        chunk_blocks = random.choice((1, 3, 7, 20))
+        chunks = CELLS * BLOCKS / chunk_blocks
         return cls(
-            consumers=random.randint(1, 4),
-            slots=random.randint(1, 3),
+            consumers=consumers,
+            slots=slots,
             producers=random.randint(1, 2),
             aggregators=random.randint(1, 2),
-            chunk_blocks=random.choice((1, 3, 7, 20)),
+            chunk_blocks=chunk_blocks,
+            chunk_seconds=DISTURBED_SECONDS * consumers * slots / chunks,
             crash=random.choice((0.0, 0.0, 0.02)),
             faults=Faults(
                 drop=random.choice((0.0, 0.002, 0.01)),
@@ -134,16 +140,18 @@ class World:
 
     def _accident(self) -> None:
         """Kill or disturb somebody."""
-        kind = self.random.choice(("kill", "kill", "kill", "broker", "purge", "freeze"))
+        kind = self.random.choice(("kill", "kill", "freeze", "freeze", "broker", "purge"))
+        role = self.random.choice((SimulatedAggregator, SimulatedConsumer, SimulatedProducer))
+        victim = self.random.choice([party for party in self.parties if isinstance(party, role)])
         if kind == "kill":
-            self._replace(self.random.choice(self.parties))
+            self._replace(victim)
         elif kind == "broker":
             self.broker.restart()
         elif kind == "purge":
             queue = self.random.choice([RESULTS_QUEUE, work_queue("default", Lane.NORMAL)])
             self.broker.connect("careless operator").channel().purge(queue)
         else:
-            self._freeze(self.random.choice(self.parties))
+            self._freeze(victim)
 
     def _replace(self, victim: Party) -> None:
         """Kill a party and start another of its kind a moment later."""
@@ -158,7 +166,8 @@ class World:
         self.parties.append(fresh)
 
     def _freeze(self, victim: Party) -> None:
-        """Stop a party as SIGSTOP would: the broker gives it up, it wakes and goes on."""
+        """Stop a party as SIGSTOP would: the broker gives it up, and it wakes without knowing."""
+        victim.frozen_until = self.now + self.random.uniform(3.0, 15.0)
         for connection in self.broker.connections:
             if connection.name == victim.name:
                 connection.drop()
@@ -174,7 +183,7 @@ class World:
 
     def _consumer(self) -> SimulatedConsumer:
         name = f"consumer-{next(self._names)}"
-        return SimulatedConsumer(self, name, self.scenario.slots, self.scenario.crash)
+        return SimulatedConsumer(self, name, self.scenario)
 
     def _producer(self) -> SimulatedProducer:
         name = f"producer-{next(self._names)}"
@@ -187,10 +196,10 @@ def definition() -> Definition:
         model="pi",
         model_version=1,
         outputs=("pi",),
-        cells=({}, {}),
+        cells=({},) * CELLS,
         seed=7,
-        block_size=512,
-        stop={"samples": 60 * 512},  # type: ignore[arg-type]
+        block_size=BLOCK_SIZE,
+        stop=Stop(samples=BLOCKS * BLOCK_SIZE),
     )
 
 

@@ -49,7 +49,7 @@ async def link(broker: Broker) -> AsyncIterator[Link]:
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(SECONDS):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - a condition, with a deadline
             await asyncio.sleep(0.01)
 
 
@@ -63,9 +63,11 @@ async def ignore(_: Delivery) -> None:
 
 
 class Proxy:
-    """A TCP proxy in front of the broker, whose connections can be cut."""
+    """A TCP proxy in front of the broker, whose connections can be held up and cut."""
 
     def __init__(self, behind: Broker) -> None:
+        self.confirms_may_pass = asyncio.Event()
+        self.confirms_may_pass.set()
         self._behind = behind
         self._writers: list[asyncio.StreamWriter] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -73,12 +75,20 @@ class Proxy:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there = await asyncio.open_connection(self._behind.host, self._behind.port)
         self._writers += [writer, there[1]]
-        for source, sink in ((reader, there[1]), (there[0], writer)):
-            self._tasks.append(asyncio.create_task(self._copy(source, sink)))
+        always = asyncio.Event()
+        always.set()
+        for source, sink, gate in (
+            (reader, there[1], always),
+            (there[0], writer, self.confirms_may_pass),
+        ):
+            self._tasks.append(asyncio.create_task(self._copy(source, sink, gate)))
 
-    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _copy(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event
+    ) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await source.read(65_536):
+                await gate.wait()
                 sink.write(data)
         sink.close()
 
@@ -158,7 +168,7 @@ async def test_something_that_never_answers_is_given_up(
 
 
 async def test_a_wrong_password_is_named_and_not_shown(broker: Broker) -> None:
-    wrong = replace(broker, password="s3cret-word")
+    wrong = replace(broker, password="s3cret-word")  # noqa: S106 - it is wrong
     with pytest.raises(BrokerRefusedError, match="user 'guest': wrong user or password") as refused:
         await Link.open(wrong, "test")
     assert "s3cret" not in str(refused.value)
@@ -187,7 +197,7 @@ async def test_missing_queues_are_found_without_harming_the_link(link: Link) -> 
 
 async def test_another_version_of_the_topology_is_named(link: Link) -> None:
     other = topology.Topology((), (topology.Queue(topology.RESULTS_QUEUE, {"x-expires": 9}),), ())
-    with pytest.raises(BrokerRefusedError, match="another version of the topology: .*x-"):
+    with pytest.raises(BrokerRefusedError, match=r"another version of the topology: .*x-"):
         await link.declare(other)
 
 
@@ -244,18 +254,23 @@ async def test_a_published_message_is_in_its_queue_once_confirmed(link: Link) ->
 
 
 async def test_confirms_are_pipelined(link: Link, broker: Broker) -> None:
-    async with await Link.open(broker, "slow consumer of confirms") as other:
-        # Two hundred quorum writes, one after the other, would be two hundred disk syncs.
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        for word in words(20):
-            await other.publish("", topology.RESULTS_QUEUE, word)
-        alone = (loop.time() - started) / 20
-        started = loop.time()
-        await asyncio.gather(*(link.publish("", topology.STORE_QUEUE, word) for word in words(400)))
-        together = (loop.time() - started) / 400
-        assert together < alone / 2
-        assert await other.depth(topology.STORE_QUEUE) == 400
+    async with proxy(broker) as (between, through):
+        publisher = await Link.open(through, "publisher")
+        between.confirms_may_pass.clear()
+        tasks = [
+            asyncio.create_task(publisher.publish("", topology.STORE_QUEUE, word))
+            for word in words(50)
+        ]
+
+        async def all_there() -> bool:
+            return await link.depth(topology.STORE_QUEUE) == len(tasks)
+
+        await eventually(all_there)
+        assert not any(task.done() for task in tasks)
+        between.confirms_may_pass.set()
+        async with asyncio.timeout(SECONDS):
+            await asyncio.gather(*tasks)
+        await publisher.close()
 
 
 async def test_messages_of_one_link_keep_their_order(link: Link) -> None:
@@ -447,7 +462,7 @@ async def test_a_refusal_is_an_answer_and_nonsense_is_refused(link: Link, broker
     async with aggregator(broker, answer) as serving:
         reply = await link.call(StatusRequest(), Status, within=SECONDS)
         assert reply == ErrorReply(code=ErrorCode.UNKNOWN_RUN, text="no")
-        with pytest.raises(MessageRefusedError, match="unknown_type: type 'store.v1'"):
+        with pytest.raises(MessageRefusedError, match=r"unknown_type: type .store\.v1"):
             await link.call(StatusRequest(), Status, within=SECONDS)
 
 
@@ -477,19 +492,3 @@ async def test_a_request_that_nobody_waits_for_expires(link: Link, broker: Broke
     async with aggregator(broker, take) as serving:
         await link.call(StatusRequest(run="second"), Status, within=SECONDS)
     assert len(late) == 1
-
-
-@pytest.mark.parametrize("address", ["", "garbage", "AAAA.BBBB", "%00", "a" * 200])
-async def test_an_answer_to_a_forged_reply_address_harms_nobody(
-    link: Link, broker: Broker, address: str
-) -> None:
-    async with await Link.open(broker, "test aggregator", confirms=False) as outgoing:
-        forged = f"{topology.DIRECT_REPLY}.{address}"
-        await outgoing.publish("", forged, WORD, persistent=False, mandatory=False)
-        await outgoing.publish("", topology.STORE_QUEUE, WORD)
-
-        async def arrived() -> bool:
-            return await link.depth(topology.STORE_QUEUE) == 1
-
-        await eventually(arrived)
-        assert not outgoing.closed.is_set()

@@ -224,8 +224,8 @@ def test_a_start_that_fails_quotes_the_log(tmp_path: Path) -> None:
     (tmp_path / "data" / "node").write_text("not a directory")
     with pytest.raises(BrokerError, match=r"did not start: (?s:.*)(eexist|enotdir)") as caught:
         PrivateBroker.start(data_dir=tmp_path)
-    assert "Running boot step" not in str(caught.value)
-    assert "Copyright" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "log handlers" not in str(caught.value)  # the first line of any log
 
 
 def test_the_node_ends_with_a_killed_parent(tmp_path: Path) -> None:

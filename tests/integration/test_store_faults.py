@@ -125,5 +125,5 @@ def test_a_damaged_file_is_told_and_not_taken_for_an_empty_one(path: Path) -> No
     content = bytearray(path.read_bytes())
     content[4096:] = b"\xff" * (len(content) - 4096)
     path.write_bytes(content)
-    with pytest.raises(StoreError, match="the store .* cannot be"), Store(path) as store:
+    with pytest.raises(StoreError, match=r"the store .* cannot be"), Store(path) as store:
         store.active_runs()

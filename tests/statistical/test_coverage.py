@@ -1,8 +1,8 @@
 """The interval covers the truth as often as it says, over many small independent runs.
 
-Each check is the coverage of a nominal 95 % over 1,500 runs, whose own standard deviation is 0.56 %:
-93 % to 97 % is ±3.5 of these, so that a right interval fails with a chance of about 4e-4 per check;
-the seeds are fixed, so that it does not fail at random.
+Each check is the coverage of a nominal 95 % over 1,500 runs, whose own standard deviation is
+0.56 %: 93 % to 97 % is ±3.5 of these, so that a right interval fails with a chance of about 4e-4
+per check; the seeds are fixed, so that it does not fail at random.
 """
 
 import math

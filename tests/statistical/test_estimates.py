@@ -4,6 +4,7 @@ A right estimate fails each check with a chance of 7e-6; the seeds are fixed.
 """
 
 import math
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -53,7 +54,7 @@ def run(seed: int, chunk_blocks: int) -> Result:
     ledger = Ledger(1)
     ledger.declare(declare(of), 0.0)
     edges = sorted({0, *of.checkpoints, *range(0, of.blocks, chunk_blocks)})
-    chunks = [(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    chunks = list(pairwise(edges))
     for number, cell in enumerate(cells):
         for start, stop in reversed(chunks):
             blocks = (

@@ -44,7 +44,7 @@ def declare(of: Definition, run: str = RUN) -> Declare:
 @cache
 def block(cell: int, number: int, outputs: int = 1) -> BlockMoments:
     """Return the moments of one block."""
-    chance = random.Random(f"{cell} {number}")
+    chance = random.Random(f"{cell} {number}")  # noqa: S311 - made-up samples
     return BlockMoments(
         sums=[chance.gauss(0, 100) for _ in range(outputs)],
         squares=[chance.uniform(900, 1100) for _ in range(outputs)],

@@ -90,6 +90,13 @@ def test_declaring_a_run_again_finds_it_and_starts_a_new_term(
     assert ledger.status(RUN, NOW + 10)[0].created == NOW
 
 
+def test_a_term_goes_to_whoever_declares_and_to_nobody_who_only_asks(
+    ledger: Ledger, of: Definition
+) -> None:
+    assert [ledger.declare(declare(of), NOW).term for _ in range(3)] == [2, 3, 4]
+    assert ledger.missing(RUN).term == 0
+
+
 def test_the_term_rises_across_a_reload_from_what_was_kept(ledger: Ledger, of: Definition) -> None:
     again = Ledger(4, active=ledger.active.values())
     assert again.declare(declare(of), NOW).term == 2
@@ -113,7 +120,7 @@ def test_declaring_an_ended_run_answers_its_state_and_changes_nothing(
     finish(ledger, of)
     ledger.take_changes()
     answer = ledger.declare(declare(of), NOW)
-    assert (answer.state, answer.cells, answer.term) == (RunState.FINISHED, (), 1)
+    assert (answer.state, answer.cells, answer.term) == (RunState.FINISHED, (), 0)
     assert not ledger.take_changes()
 
 

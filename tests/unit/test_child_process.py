@@ -8,12 +8,13 @@ import time
 from ops.child_process import Process, descendants, wait_until_gone
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
-SLEEP_IN_A_CHILD = [
-    sys.executable,
-    "-c",
-    "import subprocess, sys; p = subprocess.Popen(sys.argv[1:]); print(p.pid, flush=True); p.wait()",
-    *SLEEP,
-]
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen(sys.argv[1:])
+print(child.pid, flush=True)
+child.wait()
+"""
+SLEEP_IN_A_CHILD = [sys.executable, "-c", PARENT, *SLEEP]
 
 
 def test_descendants_are_found_at_any_depth() -> None:

@@ -1,0 +1,101 @@
+"""The program `montemq`: every command is found, help stays light, errors become exit codes."""
+
+import os
+import subprocess
+import sys
+from typing import Any, NoReturn
+
+import click
+import pytest
+
+from ops import cli
+from protocol import errors
+
+HEAVY = ("numpy", "aio_pika", "pika", "aiohttp", "rich", "msgpack", "prometheus_client", "sqlite3")
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_of_the_table_exists_and_explains_itself(name: str) -> None:
+    command = cli.cli.get_command(click.Context(cli.cli), name)
+    assert command is not None
+    assert command.help
+
+
+def test_an_unknown_command_is_not_found() -> None:
+    assert cli.cli.get_command(click.Context(cli.cli), "none") is None
+
+
+def test_help_lists_all_commands_and_imports_none_of_the_heavy_packages() -> None:
+    program = (
+        "import sys; from ops.cli import cli; cli(['--help'], standalone_mode=False); "
+        f"print(sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.stderr.strip() == "[]"
+    for name, (_, summary) in cli.COMMANDS.items():
+        assert name in done.stdout
+        assert summary[:20] in done.stdout
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], raises: BaseException
+) -> tuple[int, str]:
+    """Return exit code and stderr of a command that raises this."""
+
+    def fail(*_: Any, **__: Any) -> NoReturn:
+        raise raises
+
+    monkeypatch.setattr(cli.cli, "invoke", fail)
+    monkeypatch.setattr(sys, "argv", ["montemq", "status"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.MontemqError("x"), 1),
+        (errors.UsageError("x"), 2),
+        (errors.UnknownRunError("x"), 2),
+        (errors.BrokerUnreachableError("x"), 3),
+        (errors.BrokerRefusedError("x"), 3),
+        (errors.TopologyMissingError("x"), 3),
+        (errors.NoAggregatorError("x"), 3),
+        (errors.TimedOutError("x"), 4),
+        (errors.RunFailedError("x"), 5),
+        (errors.RunIdTakenError("x"), 6),
+        (errors.RunCancelledError("x"), 7),
+    ],
+)
+def test_each_error_is_one_sentence_and_its_exit_code(
+    error: errors.MontemqError,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, capsys, error) == (code, "montemq: x\n")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
+def test_an_interruption_is_130(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = run(monkeypatch, capsys, error)
+    assert (code, text.strip()) == (130, "")
+
+
+def test_wrong_usage_is_2_and_says_what(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = run(monkeypatch, capsys, click.UsageError("No such option: --x"))
+    assert code == 2
+    assert "No such option: --x" in text

@@ -1,0 +1,68 @@
+"""Pure pieces of the command line: addresses, pools, and what models say of themselves."""
+
+from pathlib import Path
+
+import pytest
+
+from ops.commands import options
+from ops.commands.models import _line, describe
+from protocol.errors import UsageError
+from protocol.registry import load_model, model_names
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:9464", ("127.0.0.1", 9464)),
+        ("localhost:0", ("localhost", 0)),
+        ("[::1]:80", ("::1", 80)),
+        ("h:65535", ("h", 65535)),
+    ],
+)
+def test_an_address_is_host_and_port(text: str, expected: tuple[str, int]) -> None:
+    assert options.address(text, "--http") == expected
+
+
+@pytest.mark.parametrize("text", ["", "host", ":80", "host:", "host:x", "host:65536", "host:-1"])
+def test_anything_else_is_no_address(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--http = .* must read HOST:PORT"):
+        options.address(text, "--http")
+
+
+@pytest.mark.parametrize("text", ["default", "a", "gpu_2", "a" * 40])
+def test_a_pool_is_a_short_lower_case_word(text: str) -> None:
+    assert options.pool_name(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "GPU", "2a", "a.b", "a b", "a" * 41, "pool\n", "ä"])
+def test_anything_else_is_no_pool(text: str) -> None:
+    with pytest.raises(UsageError, match="is not allowed: a pool is a-z, 0-9 and _"):
+        options.pool_name(text)
+
+
+def test_a_password_may_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("s3cret\n")
+    assert options.broker_of("amqp://u@h/", str(file)).password == "s3cret"  # noqa: S105 - a made-up one
+    with pytest.raises(UsageError, match="the password file cannot be read"):
+        options.broker_of("amqp://u@h/", str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_every_model_says_what_it_takes_and_gives(name: str) -> None:
+    found = describe(load_model(name))
+    assert found["model"] == name
+    assert found["summary"].endswith(".")
+    assert found["outputs"]
+    assert "pseudo" in found["methods"]
+    for parameter in found["parameters"]:
+        assert parameter["description"]
+        assert _line(parameter).startswith(f"{parameter['name']}: ")
+
+
+def test_the_asian_option_has_units_bounds_and_defaults() -> None:
+    lines = [_line(parameter) for parameter in describe(load_model("asian"))["parameters"]]
+    text = "\n".join(lines)
+    assert "spot: Price of the underlying at time 0 (number, currency, above 0" in text
+    assert "(call|put" in text.replace("strike", "")
+    assert "default 252" in text

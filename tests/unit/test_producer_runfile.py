@@ -1,0 +1,276 @@
+"""Run files and settings: what they become, and the sentence for each way to get them wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producer.runfile import MAX_FILE_BYTES, Submission, parse, read_run_file, setting, submission
+from protocol.definition import DEFAULT_SAMPLES, Lane, Method, RunId
+from protocol.errors import UsageError
+from protocol.messages import Declare
+
+FULL = """\
+[run]
+model = "asian"
+id = "book-1"
+seed = 18446744073709551615
+pool = "gpu"
+lane = "high"
+[params]
+spot = 95.0
+[[cells]]
+strike = 90
+[[cells]]
+strike = 100
+fixing_times = [0.5, 1.0]
+[sweep]
+volatility = [0.1, 0.2, 0.3]
+option_type = ["call", "put"]
+[sampling]
+method = "pseudo"
+block_size = 2048
+common_random_numbers = true
+[stop]
+samples = 100_000
+confidence = 0.99
+"""
+
+
+def read(tmp_path: Path, text: str | bytes) -> Submission:
+    path = tmp_path / "run.toml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return submission(read_run_file(path))
+
+
+def complaint(text: str, tmp_path: Path) -> str:
+    with pytest.raises(UsageError) as refused:
+        read(tmp_path, text)
+    sentence = str(refused.value)
+    assert "\n" not in sentence
+    return sentence.replace(f"{tmp_path}/", "")
+
+
+def from_model(model: str = "asian", *settings: str, **sections: Any) -> Submission:
+    content = {"run": {"model": model}} | sections
+    return submission(parse(content, "test"), [setting(text) for text in settings])
+
+
+# What a file becomes
+
+
+def test_every_section_reaches_the_submission(tmp_path: Path) -> None:
+    found = read(tmp_path, FULL)
+    definition = found.definition
+    assert (found.run, found.pool, found.lane) == ("book-1", "gpu", Lane.HIGH)
+    assert (definition.model, definition.seed, definition.block_size) == ("asian", 2**64 - 1, 2048)
+    assert definition.outputs == ("price",)
+    assert definition.sampling.method is Method.PSEUDO
+    assert definition.sampling.common_random_numbers
+    assert (definition.stop.samples, definition.stop.confidence) == (100_000, 0.99)
+
+
+def test_cells_times_sweep_is_a_cartesian_product_in_the_order_of_the_file(tmp_path: Path) -> None:
+    cells = read(tmp_path, FULL).definition.cells
+    assert [(c["strike"], c["volatility"], c["option_type"]) for c in cells] == [
+        (strike, volatility, kind)
+        for strike in (90.0, 100.0)
+        for volatility in (0.1, 0.2, 0.3)
+        for kind in ("call", "put")
+    ]
+    assert {c["spot"] for c in cells} == {95.0}
+
+
+def test_a_submission_can_be_declared(tmp_path: Path) -> None:
+    found = read(tmp_path, FULL)
+    request = Declare(run=found.run, definition=found.definition, pool=found.pool, lane=found.lane)
+    assert request.definition.hash == found.definition.hash
+
+
+def test_a_model_alone_is_a_run_of_one_cell_with_defaults() -> None:
+    found = from_model("pi")
+    assert found.definition.cells == ({},)
+    assert (found.pool, found.lane) == ("default", Lane.NORMAL)
+    assert found.definition.stop.samples == DEFAULT_SAMPLES
+    assert found.definition.block_size == 65_536
+
+
+def test_seed_and_id_are_fresh_unless_given() -> None:
+    one, two = from_model("pi"), from_model("pi")
+    assert one.definition.seed != two.definition.seed
+    assert one.run != two.run
+    assert one.run.startswith("pi-")
+
+
+def test_an_integer_stands_for_a_float_and_defaults_are_part_of_the_definition() -> None:
+    [cell] = from_model("asian", "strike=90").definition.cells
+    assert cell["strike"] == 90.0
+    assert type(cell["strike"]) is float
+    assert cell["volatility"] == 0.2
+
+
+def test_settings_override_params() -> None:
+    found = from_model("asian", "strike=90", params={"strike": 80.0, "spot": 70.0})
+    assert (found.definition.cells[0]["strike"], found.definition.cells[0]["spot"]) == (90.0, 70.0)
+
+
+# Settings of the command line
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("k=1", 1),
+        ("k=-2.5", -2.5),
+        ("k=1e3", 1000.0),
+        ("k=true", True),
+        ('k="put"', "put"),
+        ("k=put", "put"),
+        (" k = average_price ", "average_price"),
+        ("k=[0.5, 1.0]", [0.5, 1.0]),
+        ("k=[1,", "[1,"),
+        ("k=", ""),
+        ("k=a=b", "a=b"),
+        ("k=True", "True"),
+        ("k=1\nother = 2", "1\nother = 2"),
+        ("k=" + "[" * 5000, "[" * 5000),
+    ],
+)
+def test_a_setting_is_a_toml_value_or_a_bare_word(text: str, expected: object) -> None:
+    name, value = setting(text)
+    assert (name, value) == ("k", expected)
+    assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize("text", ["strike", "=5", " = 5", ""])
+def test_a_setting_without_name_or_value_is_explained(text: str) -> None:
+    with pytest.raises(UsageError, match="must read name=value"):
+        setting(text)
+
+
+# Complaints about the file
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere.toml", tmp_path):
+        with pytest.raises(UsageError, match=f"the run file {path} cannot be read: [A-Z]"):
+            read_run_file(path)
+
+
+def test_bad_toml_names_the_line(tmp_path: Path) -> None:
+    text = complaint('[run]\nmodel = "pi\n', tmp_path)
+    assert text.startswith("the run file run.toml is not valid TOML: ")
+    assert "line 2" in text
+
+
+def test_bytes_that_are_no_text_are_not_toml(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not valid TOML"):
+        read(tmp_path, b"\xff\xfe")
+
+
+def test_a_bomb_is_refused(tmp_path: Path) -> None:
+    text = complaint("k = " + "[" * 100_000, tmp_path)
+    assert text == "the run file run.toml is nested too deeply"
+    with pytest.raises(UsageError, match=f"allowed are {MAX_FILE_BYTES}"):
+        read(tmp_path, b"#" * (MAX_FILE_BYTES + 1))
+
+
+# Complaints about its sections
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "[rum]",
+            "run.toml: rum is unknown; allowed are run, params, cells, sweep, sampling, stop",
+        ),
+        (
+            "[run]\nmodle = 'pi'",
+            "run.toml: run.modle is unknown; allowed are model, id, seed, pool, lane",
+        ),
+        ("[stop]\nsample = 1", "run.toml: stop.sample is unknown; allowed are samples, confidence"),
+        ("run = 3", "run.toml: run = 3 is not allowed: "),
+        ("cells = 3", "run.toml: cells = 3 is not allowed: "),
+        ("sweep.strike = 3", "run.toml: sweep.strike = 3 is not allowed: "),
+        ("[run]\nmodel = 3", "run.toml: run.model = 3 is not allowed: "),
+        ("[run]\nid = 'a.b'", "run.toml: run.id = 'a.b' is not allowed: "),
+        (f"[run]\nid = '{'a' * 101}'", "run.toml: run.id = 'aaaa"),
+        ("[run]\nseed = -1", "run.toml: run.seed = -1 is not allowed: "),
+        (f"[run]\nseed = {2**64}", f"run.toml: run.seed = {2**64} is not allowed: "),
+        ("[run]\nseed = 1.5", "run.toml: run.seed = 1.5 is not allowed: "),
+        ("[run]\nseed = true", "run.toml: run.seed = True is not allowed: "),
+        ("[run]\npool = 'GPU'", "run.toml: run.pool = 'GPU' is not allowed: "),
+        ("[run]\nlane = 'urgent'", "run.toml: run.lane = 'urgent' is not allowed: "),
+        ("[stop]\nsamples = 0", "run.toml: stop.samples = 0 is not allowed: "),
+        ("[stop]\nsamples = 1e6", "run.toml: stop.samples = 1000000.0 is not allowed: "),
+        ("[stop]\nconfidence = 1.0", "run.toml: stop.confidence = 1.0 is not allowed: "),
+        ("[stop]\nconfidence = nan", "run.toml: stop.confidence = nan is not allowed: "),
+    ],
+)
+def test_a_wrong_section_names_field_value_and_rule(
+    text: str, expected: str, tmp_path: Path
+) -> None:
+    assert complaint(text, tmp_path).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        ({"run": {}}, "run.model is missing; `montemq models` lists what can be run"),
+        ({"run": {"model": "asain"}}, "did you mean 'asian'?"),
+        ({"sweep": {"strike": []}}, "sweep.strike = [] has no values"),
+        ({"sampling": {"method": "sobol"}}, "'sobol' is not offered by model 'asian'; allowed are"),
+        (
+            {"sampling": {"control_variates": True}},
+            "sampling.control_variates = true: model 'asian' has none",
+        ),
+        ({"sampling": {"block_size": 3}}, "sampling.block_size = 3 is not allowed: "),
+        ({"sampling": {"block_size": 0}}, "sampling.block_size = 0 is not allowed: "),
+        ({"sampling": {"block_size": -2}}, "sampling.block_size = -2 is not allowed: "),
+        (
+            {"stop": {"samples": 2**60}, "sampling": {"block_size": 2}},
+            f"{2**60} samples are {2**59} blocks of 2, allowed are {2**32} blocks",
+        ),
+    ],
+)
+def test_what_the_model_does_not_allow_is_explained(
+    sections: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        from_model("asian", **sections)
+    assert expected in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        ({"params": {"spotty": 1}}, "params.spotty is no parameter of model 'asian'; allowed are "),
+        ({"params": {"spot": "x"}}, "params.spot = 'x' is not allowed: "),
+        ({"params": {"spot": -1.0}}, "params.spot = -1.0 is not allowed: it should be greater"),
+        ({"params": {"spot": float("nan")}}, "params.spot = nan is not allowed: "),
+        ({"params": {"fixings": 1.5}}, "params.fixings = 1.5 is not allowed: "),
+        ({"params": {"fixing_times": [0.5, 0.4]}}, "params: fixing_times must increase"),
+        ({"cells": [{}, {"strike": -1}]}, "cells[1].strike = -1 is not allowed: "),
+        ({"sweep": {"rate": [0.1, 7]}}, ".rate = 7 is not allowed: "),
+    ],
+)
+def test_a_wrong_parameter_names_the_field(sections: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        from_model("asian", **sections)
+    assert expected in str(refused.value)
+
+
+def test_too_many_cells_are_refused_before_they_are_made() -> None:
+    sweep = {"strike": [float(k) for k in range(1, 1001)], "spot": [float(k) for k in range(1000)]}
+    with pytest.raises(UsageError, match="the run has 2000000 cells, allowed are 10000"):
+        from_model("asian", cells=[{}, {}], sweep=sweep)
+    exactly = {"strike": [float(k) for k in range(1, 5001)]}
+    assert len(from_model("asian", cells=[{}, {}], sweep=exactly).definition.cells) == 10_000
+
+
+def test_a_generated_id_is_a_run_id() -> None:
+    from pydantic import TypeAdapter  # noqa: PLC0415 - only here
+
+    run = from_model("asian").run
+    assert TypeAdapter(RunId).validate_python(run) == run
