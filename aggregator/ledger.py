@@ -47,7 +47,6 @@ class EndedRun:
 
     status: RunStatus
     definition_hash: bytes
-    term: int
 
 
 @dataclass(slots=True)
@@ -222,6 +221,7 @@ class Ledger:
                 self.active[run] = books
                 self._told[run] = _Told()
                 self.changes.declared.add(run)
+            books.pool, books.lane = request.pool, Lane(request.lane)  # a run may be moved
             books.term += 1
             self.changes.runs[run] = books
             # Attempts carry the term: it goes to whoever declared, and to nobody else.
@@ -353,7 +353,7 @@ class Ledger:
 
     def _end(self, books: RunBooks, state: RunState, error: str | None, now: float) -> None:
         books.state, books.error, books.ended = state, error, now
-        ended = EndedRun(run_status(books, now), books.definition.hash, books.term)
+        ended = EndedRun(run_status(books, now), books.definition.hash)
         del self.active[books.run]
         del self._told[books.run]
         self._news.pop(books.run, None)

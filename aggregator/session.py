@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from aggregator.books import RunBooks
+from aggregator.estimates import result
 from aggregator.ledger import Changes, EndedRun, Ledger
 from aggregator.metrics import Metrics
 from aggregator.rpc import REQUESTS, Responder
@@ -34,6 +35,7 @@ from protocol.messages import (
     Telemetry,
     decode,
 )
+from protocol.results import Result
 from protocol.settings import Broker
 
 log = logging.getLogger("montemq.aggregator")
@@ -138,6 +140,21 @@ class Session:
             await self._incoming.close()
             await self._outgoing.close()
 
+    async def result(self, run: str) -> Result | None:
+        """Return a run's result as it is now, None where there is no such run.
+
+        Raises
+        ------
+        StoreError
+            The store cannot be read.
+        """
+        books = self.ledger.active.get(run)
+        if books is not None:
+            return result(books, self.clock())
+        # In the store's thread, so that it never reads the middle of a transaction.
+        found: Result | None = await self.call_store(self._store.result, run)
+        return found
+
     async def call_store(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run a store method in the store's thread."""
         loop = asyncio.get_running_loop()
@@ -221,8 +238,8 @@ class Session:
             self._metrics.commit_errors.inc()
             raise
         self._metrics.commit_seconds.observe(time.monotonic() - started)
-        for run, result in changes.results.items():
-            log.info("run %s %s: digest %s", run, result.state, result.digest)
+        for run, ended in changes.results.items():
+            log.info("run %s %s: digest %s", run, ended.state, ended.digest)
 
     async def _acknowledge(self, batch: list[Delivery | None]) -> None:
         # Deliveries come in the order of their tags, so everything up to the last one is done.

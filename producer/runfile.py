@@ -162,6 +162,9 @@ def _cells(file: RunFile, settings: dict[str, Any]) -> Iterator[tuple[str, dict[
     for name, values in file.sweep.items():
         if not values:
             raise UsageError(f"sweep.{name} = [] has no values")
+    for name in settings:
+        if name in file.sweep or any(name in overrides for overrides in file.cells):
+            raise UsageError(f"--set {name} would make cells alike that [sweep] or [[cells]] vary")
     count = max(1, len(file.cells))
     for values in file.sweep.values():
         count *= len(values)

@@ -5,6 +5,7 @@ the second small. It never re-issues on a guess: only what the aggregator says i
 """
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -92,6 +93,8 @@ class Scheduler:
         self._chunk_blocks = chunk_blocks
         self._todo: dict[int, Ranges] = {}
         self._issued: dict[int, _Issued] = {}
+        # Failed chunks rest a moment, or a consumer that cannot help would spin on them.
+        self._resting: deque[tuple[float, _Issued]] = deque()
         self._seen = (-1, -1)
         self._term = 0
         self._count = 0
@@ -142,6 +145,7 @@ class Scheduler:
             else:
                 gap.remove(issued.start, issued.stop)
         self._losses += lost
+        self._resting.clear()  # they are among the gaps
         self._todo = {cell: gap for cell, gap in gaps.items() if gap}
 
     def unanswered(self) -> None:
@@ -155,7 +159,8 @@ class Scheduler:
     def progress(self, progress: Progress, now: float) -> None:
         """Take in an event of the aggregator."""
         for attempt in progress.failed_attempts:
-            self._put_back(attempt)
+            if issued := self._issued.pop(attempt, None):
+                self._resting.append((now + RETRY_SECONDS, issued))
         key = (progress.epoch, progress.sequence)
         if progress.epoch == self._seen[0] and progress.sequence <= self._seen[1]:
             return
@@ -197,6 +202,8 @@ class Scheduler:
         """Yield what is to be done now; call it after every event and about four times a second."""
         if self.state is not RunState.RUNNING:
             return
+        while self._resting and self._resting[0][0] <= now:
+            self._add_todo(self._resting.popleft()[1])
         if not self._asked and now - self._heard >= SILENCE_SECONDS:
             self._asked = True
             self._heard = now
@@ -233,7 +240,10 @@ class Scheduler:
     def _put_back(self, attempt: int) -> None:
         issued = self._issued.pop(attempt, None)
         if issued is not None:
-            self._todo.setdefault(issued.cell, Ranges()).add(issued.start, issued.stop)
+            self._add_todo(issued)
+
+    def _add_todo(self, issued: _Issued) -> None:
+        self._todo.setdefault(issued.cell, Ranges()).add(issued.start, issued.stop)
 
     def _hear_of_fleet(self, news: Missing | Progress, now: float) -> None:
         if news.slots and not self.slots:

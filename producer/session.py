@@ -152,9 +152,10 @@ class RunSession:
                     await self._join(link)
                     failures, joined = 0, True
                     await self._attend(link)
-                    return (
-                        await ask(link, ResultsRequest(run=self._submission.run), Results)
-                    ).result
+                    wanted = ResultsRequest(run=self._submission.run)
+                    result = (await ask(link, wanted, Results)).result
+                    if result.state != RunState.RUNNING.value:
+                        return result  # otherwise somebody has reopened it: join again
             except (ConnectionLostError, NoAggregatorError, BrokerError) as error:
                 if not joined or isinstance(error, BrokerRefusedError | TopologyMissingError):
                     raise

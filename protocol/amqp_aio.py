@@ -91,11 +91,14 @@ class Link:
                 timeout=CONNECT_SECONDS,
                 client_properties={"connection_name": name},
             )
-            channel = await connection.channel(publisher_confirms=confirms)
-            link = cls(broker, connection, channel)
-            (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(
-                link._on_cancelled
-            )
+            try:
+                channel = await connection.channel(publisher_confirms=confirms)
+                link = cls(broker, connection, channel)
+                raw = await channel.get_underlay_channel()
+            except BaseException:
+                await connection.close()
+                raise
+            raw.on_consumer_cancel_callbacks.add(link._on_cancelled)
         return link
 
     async def close(self) -> None:

@@ -15,7 +15,7 @@ INSERT INTO runs (run, definition_hash, definition, model, pool, lane, state, te
 VALUES (:run, :definition_hash, :definition, :model, :pool, :lane, :state, :term, :created, :ended,
         :cells, :samples, :total_samples, :cpu_seconds, :engines, :error, :result)
 ON CONFLICT (run) DO UPDATE SET
-    state = excluded.state, term = excluded.term, ended = excluded.ended,
+    pool = excluded.pool, lane = excluded.lane, state = excluded.state, term = excluded.term, ended = excluded.ended,
     samples = excluded.samples, cpu_seconds = excluded.cpu_seconds,
     engines = excluded.engines, error = excluded.error, result = excluded.result;
 

@@ -131,5 +131,4 @@ def ended_from(row: Row) -> EndedRun:
             error=row["error"],
         ),
         definition_hash=row["definition_hash"],
-        term=row["term"],
     )

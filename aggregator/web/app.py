@@ -9,7 +9,7 @@ from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from protocol.errors import StoreError, UsageError
-from protocol.messages import ErrorReply, Results, ResultsRequest, RunState
+from protocol.messages import RunState
 
 if TYPE_CHECKING:
     from aggregator.service import Aggregator
@@ -77,16 +77,12 @@ class _Handlers:
     async def run(self, request: web.Request) -> web.Response:
         session = self._session()
         try:
-            wanted = ResultsRequest(run=request.match_info["run"])
-            reply = session.responder.answer(wanted, session.clock())
-        except ValueError:
-            raise web.HTTPNotFound(text="no such run") from None
+            found = await session.result(request.match_info["run"])
         except StoreError as error:
             raise web.HTTPServiceUnavailable(text=str(error)) from None
-        if isinstance(reply, ErrorReply):
-            raise web.HTTPNotFound(text=reply.text)
-        assert isinstance(reply, Results)  # noqa: S101 - the only other answer
-        return web.json_response(reply.result.model_dump(mode="json"))
+        if found is None:
+            raise web.HTTPNotFound(text="no such run")
+        return web.json_response(found.model_dump(mode="json"))
 
     def _session(self) -> "Session":
         if self._aggregator.session is None:

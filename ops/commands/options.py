@@ -55,7 +55,7 @@ def address(text: str, option: str) -> tuple[str, int]:
         It is nothing of the kind.
     """
     host, separator, port = text.rpartition(":")
-    if not separator or not host or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004
+    if not separator or not host or not port.isdecimal() or int(port) > 65_535:  # noqa: PLR2004
         raise UsageError(f"{option} = {text!r} must read HOST:PORT")
     return host.strip("[]"), int(port)
 

@@ -1,4 +1,4 @@
-"""Fixtures for tests of the whole: a site around a clean broker, and models that only tests have."""
+"""Fixtures for tests of the whole: a site around a clean broker, and models of tests only."""
 
 from collections.abc import Iterator
 from pathlib import Path

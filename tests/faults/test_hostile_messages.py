@@ -222,7 +222,11 @@ def test_whoever_sends_a_bad_request_is_told_and_keeps_the_connection(scene: Sce
             lambda _c, _m, properties, body: replies.append((properties.type, body)),
             auto_ack=True,
         )
-        for type_name, body in (("status.v1", b"\xc1"), ("status.v9", pack({})), ("status.v1", b"")):
+        for type_name, body in (
+            ("status.v1", b"\xc1"),
+            ("status.v9", pack({})),
+            ("status.v1", b""),
+        ):
             properties = pika.BasicProperties(type=type_name, reply_to=DIRECT_REPLY)
             channel.basic_publish(RPC, RPC_KEY, body, properties)
         eventually(lambda: connection.process_data_events(0.05) or len(replies) == 3, "answers")

@@ -66,7 +66,8 @@ def test_the_digest_survives_consumers_and_aggregators_that_are_killed_at_any_mo
         service.ready()
     run = site.run(job, "--chunk-blocks", "3")
     victims = chance.sample(["aggregator", "consumer", "consumer"], 3)
-    for victim, moment in zip(victims, sorted(chance.uniform(0.05, 0.8) for _ in victims)):
+    moments = sorted(chance.uniform(0.05, 0.8) for _ in victims)
+    for victim, moment in zip(victims, moments, strict=True):
         site.reached(job, moment)
         assert run.running
         if victim == "aggregator":

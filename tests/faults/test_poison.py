@@ -56,11 +56,12 @@ def test_properties_that_are_no_utf8_stop_nobody(site: Site, exchange: str, key:
 def test_a_hostile_message_in_place_of_the_stores_name_does_not_keep_an_aggregator_away(
     site: Site, body: bytes
 ) -> None:
-    first = site.aggregator()
-    first.ready()
-    first.kill()
-    send(site.broker, "", STORE_QUEUE, [Hostile("", StoreIdentity.type, body, "")])
-    second = site.aggregator()
-    second.ready()
-    assert second.http("/readyz")[0] == 200
-    assert second.metric('montemq_messages_rejected_total{reason="malformed"}') == 1
+    refused = 0.0
+    for message in ([Hostile("", StoreIdentity.type, body, "")], [], []):
+        aggregator = site.aggregator()
+        aggregator.ready()
+        assert aggregator.http("/readyz")[0] == 200
+        refused += aggregator.metric('montemq_messages_rejected_total{reason="malformed"}')
+        aggregator.kill()
+        send(site.broker, "", STORE_QUEUE, message)
+    assert refused == 1

@@ -1,4 +1,4 @@
-"""Runs for tests, as run files, and the answer that each must have: computed here, without a broker."""
+"""Runs for tests, as run files, and the answer that each must have, computed without a broker."""
 
 import tomllib
 from dataclasses import dataclass
@@ -107,7 +107,9 @@ class GateJob(Job):
 
     def waiting(self) -> list[int]:
         """Return the process ids of the slots in which a block has waited."""
-        return [int(file.read_text()) for file in self.folder.glob("waiting-*") if file.stat().st_size]
+        return [
+            int(file.read_text()) for file in self.folder.glob("waiting-*") if file.stat().st_size
+        ]
 
 
 def _job(run: str, model: str, seed: int, blocks: int, block_size: int, params: str = "") -> Job:

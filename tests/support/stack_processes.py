@@ -115,7 +115,9 @@ class Program:
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} still runs after {seconds:g} s: {self.err}") from None
+            raise AssertionError(
+                f"{self.name} still runs after {seconds:g} s: {self.err}"
+            ) from None
         assert_no_traceback(self)
         return Ended(code, self.out, self.err, time.monotonic() - self.began)
 

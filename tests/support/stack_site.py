@@ -7,6 +7,7 @@ one of them had left a traceback. The store is read as a stranger would, with SQ
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -105,7 +106,7 @@ class Site:
             "SELECT cell, statistics FROM segments WHERE run = ? ORDER BY cell, segment", job.run
         )
         bounds = (0, *job.definition.checkpoints)
-        lengths = [stop - start for start, stop in zip(bounds, bounds[1:], strict=False)]
+        lengths = [stop - start for start, stop in pairwise(bounds)]
         kept = [msgpack.unpackb(statistics, ext_hook=_bytes) for _, statistics in segments]
         assert [s["blocks"] for s in kept] == lengths * len(job.definition.cells)
         assert [s["samples"] for s in kept] == [

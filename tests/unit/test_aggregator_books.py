@@ -170,6 +170,15 @@ def test_one_attempt_fails_once_per_host_however_often_it_is_told(books: RunBook
     assert books.verdict(NOBODY) is not None
 
 
+def test_one_attempt_on_one_host_counts_once_whoever_tells_and_however_it_failed(
+    books: RunBooks,
+) -> None:
+    for consumer in ("host-a.1", "host-a.2"):
+        for kind in (FailureKind.CRASH, FailureKind.TIMEOUT):
+            assert fail(books, 0, 4, attempt=1, consumer=consumer, kind=kind)
+    assert books.verdict(NOBODY) is None
+
+
 def test_chunks_that_share_a_missing_block_count_together(books: RunBooks) -> None:
     fail(books, 0, 8, attempt=1)
     fail(books, 4, 12, attempt=2)

@@ -1,0 +1,184 @@
+"""Every command that cannot do its work says why, in one sentence, soon, with its exit code."""
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+import pika
+import pytest
+
+from ops.private_broker import LOOPBACK
+from protocol.settings import Broker
+from protocol.topology import topology
+from tests.support.stack_processes import Ended
+from tests.support.stack_site import Site
+
+SOON = 10.0
+AT_ONCE = 5
+"""How many are started at the same time, so that none is slow only because of the others."""
+
+ASKING = {
+    "run": ("run", "pi", "--samples", "1000"),
+    "status": ("status",),
+    "results": ("results", "nothing"),
+    "cancel": ("cancel", "nothing"),
+    "resume": ("resume", "nothing"),
+}
+SERVICES = {
+    "consumer": ("consumer", "--slots", "1"),
+    "aggregator": ("aggregator", "--store", "store.sqlite", "--http", "127.0.0.1:0"),
+}
+INIT = {"broker init": ("broker", "init")}
+
+
+def ended(
+    site: Site, commands: dict[str, tuple[str, ...]], broker: Broker
+) -> Iterator[tuple[str, Ended]]:
+    waiting = iter(commands.items())
+    while group := [*islice(waiting, AT_ONCE)]:
+        started = [(name, site.start(*words, broker=broker)) for name, words in group]
+        for name, program in started:
+            yield name, program.wait(SOON)
+
+
+def assert_one_sentence(name: str, command: Ended, *words: str) -> None:
+    """Check exit code 3 and the last line on stderr; only services may have logged before it."""
+    assert command.code == 3, f"{name}: {command}"
+    assert command.seconds < SOON
+    lines = command.err.splitlines()
+    assert name in SERVICES or len(lines) == 1, f"{name}: {command.err}"
+    assert lines[-1].startswith("montemq: "), f"{name}: {command.err}"
+    for word in words:
+        assert word in lines[-1], f"{name}: {lines[-1]}"
+    assert command.out == ""
+
+
+def assert_all_say(
+    site: Site, commands: dict[str, tuple[str, ...]], broker: Broker, *words: str
+) -> None:
+    for name, command in ended(site, commands, broker):
+        assert_one_sentence(name, command, *words)
+
+
+def assert_doctor_says(site: Site, broker: Broker, check: str, *words: str) -> None:
+    doctor = site.start("doctor", "--json", broker=broker).wait(SOON)
+    assert doctor.code == 3, doctor
+    wrong = {found["name"]: found["text"] for found in doctor.json if not found["ok"]}
+    # Whether the program is on PATH is a matter of this machine.
+    assert wrong.keys() - {"program"} == {check}
+    for word in words:
+        assert word in wrong[check]
+
+
+def test_without_a_broker_each_command_names_the_address_that_does_not_answer(site: Site) -> None:
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port = taken.getsockname()[1]
+    nowhere = replace(site.broker, port=port)
+    address = f"amqp://guest@{LOOPBACK}:{port}/"
+    assert_all_say(site, ASKING | SERVICES | INIT, nowhere, address)
+    assert_doctor_says(site, nowhere, "broker", address)
+
+
+def test_a_server_that_takes_the_connection_and_says_nothing_is_given_up(site: Site) -> None:
+    with socket.create_server((LOOPBACK, 0)) as silent:
+        port = silent.getsockname()[1]
+        # One command for each way to connect: they share the rest.
+        commands = SERVICES | {"run": ASKING["run"], "status": ASKING["status"]}
+        assert_all_say(site, commands, replace(site.broker, port=port), f":{port}/")
+
+
+def test_a_wrong_password_is_named_as_such_and_never_shown(site: Site) -> None:
+    wrong = replace(site.broker, password="pass-not-word")  # noqa: S106 - it is wrong
+    assert_all_say(site, ASKING | SERVICES | INIT, wrong, "'guest'", "password")
+    assert_doctor_says(site, wrong, "broker", "'guest'")
+    for program in site.programs:
+        assert "pass-not-word" not in program.out + program.err
+
+
+def test_a_missing_virtual_host_is_named(site: Site) -> None:
+    missing = replace(site.broker, vhost="nowhere")
+    assert_all_say(site, ASKING | SERVICES | INIT, missing, "virtual host 'nowhere'")
+    assert_doctor_says(site, missing, "broker", "nowhere")
+
+
+@pytest.fixture
+def bare(broker: Broker) -> Broker:
+    """Return a broker without montemq's topology."""
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        channel = connection.channel()
+        for queue in topology().queues:
+            channel.queue_delete(queue.name)
+        for exchange in topology().exchanges:
+            channel.exchange_delete(exchange.name)
+    return broker
+
+
+def test_without_the_topology_each_command_says_how_to_make_it(site: Site, bare: Broker) -> None:
+    assert_all_say(site, ASKING | SERVICES, bare, "run `montemq broker init`")
+    assert_doctor_says(site, bare, "topology", "mc.results.q", "montemq broker init")
+    made = site.command("broker", "init")
+    assert made.code == 0
+    assert site.command("broker", "init").out == made.out
+    site.aggregator().ready()
+    assert site.command("status", "--json").json["runs"] == []
+
+
+def test_a_pool_without_queues_is_named_together_with_the_remedy(site: Site) -> None:
+    site.aggregator().ready()
+    run = site.command("run", "pi", "--samples", "1000", "--pool", "gpu", "--timeout", "9")
+    assert run.code == 3
+    assert "montemq broker init --pool gpu" in run.err.splitlines()[-1]
+    consumer = site.start("consumer", "--slots", "1", "--pool", "gpu").wait(SOON)
+    assert_one_sentence("consumer", consumer, "run `montemq broker init")
+
+
+def test_without_an_aggregator_whoever_needs_one_says_so_and_consumers_wait(site: Site) -> None:
+    site.consumer().ready()
+    assert_all_say(site, ASKING, site.broker, "no aggregator answered", "`montemq aggregator`")
+    assert_doctor_says(site, site.broker, "aggregator", "no aggregator answered")
+
+
+def test_without_consumers_a_run_says_what_it_waits_for(site: Site) -> None:
+    site.aggregator().ready()
+    run = site.start("run", "pi", "--samples", "1000", "--id", "waits", "--timeout", "6")
+    run.says("no consumer is live in this run's pool; start `montemq consumer`", SOON)
+    assert_doctor_says(site, site.broker, "consumers", "0 live")
+    status = site.command("status", "--json").json
+    assert (status["consumers"], status["slots"]) == (0, 0)
+    assert run.wait().code == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("run", "po"), "model = 'po' is not installed"),
+        (("run", "asian", "--set", "volatility=-1"), "params.volatility = -1"),
+        (("run", "asian", "--set", "colour=red"), "params.colour is no parameter"),
+        (("run", "missing.toml"), "missing.toml cannot be read"),
+        (("run", "pi", "--id", "a.b"), "run.id = 'a.b' is not allowed"),
+        (("status", "--amqp-url", "http://x"), "the AMQP address must read"),
+        (("consumer", "--pool", "No Pool"), "pool = 'No Pool' is not allowed"),
+        (("results", "unheard-of"), "run 'unheard-of' is not known"),
+        (("cancel", "unheard-of"), "run 'unheard-of' is not known"),
+        (("resume", "unheard-of"), "run 'unheard-of' is not known"),
+        (("results", "a.b"), "run = 'a.b'"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(
+    asked: Site, words: tuple[str, ...], sentence: str
+) -> None:
+    command = asked.start(*words).wait(SOON)
+    assert command.code == 2
+    assert command.err.startswith("montemq: ")
+    assert sentence in command.err
+    assert command.err.count("\n") == 1
+    assert command.out == ""
+
+
+@pytest.fixture
+def asked(site: Site, request: pytest.FixtureRequest) -> Site:
+    """Return a site, with an aggregator where the question gets so far."""
+    if "unheard-of" in request.node.name:
+        site.aggregator().ready()
+    return site

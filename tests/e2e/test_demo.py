@@ -1,0 +1,69 @@
+"""The demonstration: two right answers although a consumer dies, and nothing left behind."""
+
+import math
+import tempfile
+from pathlib import Path
+
+from tests.conftest import require_rabbitmq
+from tests.support.stack_jobs import ASIAN_REFERENCE, SIGMAS
+from tests.support.stack_processes import Program, environment, eventually
+
+DEMO_SECONDS = 150.0
+
+DIGESTS = {
+    "demo-asian": "99bcdc1a0ba49c257380c1b71da64aec3c565e665b148c109089358e6ad4df0a",
+    "demo-pi": "0a9e17fb7b802702db97e4c6eda772ae5492802e7ac1bfe2b458a54b75bcb05d",
+}
+"""The one answer of each run; a change of any bit of any sample is a new version of a model."""
+
+RESULT_KEYS = {
+    "run", "state", "model", "model_version", "seed", "sampling", "block_size", "digest",
+    "reproducible", "elapsed_seconds", "cpu_seconds", "samples", "cells",
+}  # fmt: skip
+ESTIMATE_KEYS = {"mean", "standard_error", "ci_low", "ci_high", "confidence", "error_reliable"}
+REFERENCES = {"demo-asian": ("price", ASIAN_REFERENCE), "demo-pi": ("pi", math.pi)}
+
+
+def processes_of(folder: str) -> list[int]:
+    """Return whoever works with this temporary directory: their environment says so."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"TMPDIR={folder}".encode() in entry.read_bytes().split(b"\0"):
+                found.append(int(entry.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_the_demonstration_prints_two_right_results_and_leaves_nothing_behind(
+    tmp_path: Path,
+) -> None:
+    require_rabbitmq()
+    with tempfile.TemporaryDirectory(prefix="mc-") as temporary:
+        env = environment(TMPDIR=temporary)
+        demo = Program(("--json",), tmp_path, env, module="ops.demo")
+        eventually(lambda: len(processes_of(temporary)) > 3, "the stack is up")
+        ended = demo.wait(DEMO_SECONDS)
+        assert ended.code == 0, ended.err
+        assert processes_of(temporary) == []
+        assert list(Path(temporary).iterdir()) == []
+        left = [file.name for file in tmp_path.iterdir() if file.suffix not in {".out", ".err"}]
+        assert left == []
+    assert ended.out.count("\n") == 1
+    results = ended.json
+    assert [result["run"] for result in results] == [*DIGESTS]
+    assert ended.err.count("was killed (SIGKILL)") == 2
+    for result in results:
+        assert result.keys() >= RESULT_KEYS
+        assert (result["state"], result["reproducible"]) == ("finished", True)
+        output, reference = REFERENCES[result["run"]]
+        (cell,) = result["cells"]
+        assert cell.keys() >= {"params", "state", "samples", "outputs"}
+        estimate = cell["outputs"][output]
+        assert estimate.keys() == ESTIMATE_KEYS
+        assert estimate["error_reliable"] is True
+        assert 0 < estimate["standard_error"] < 0.01
+        assert abs(estimate["mean"] - reference) <= SIGMAS * estimate["standard_error"]
+    assert {result["run"]: result["digest"] for result in results} == DIGESTS
+    assert [result["samples"] for result in results] == [1_048_576, 67_108_864]

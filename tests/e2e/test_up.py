@@ -1,0 +1,142 @@
+"""`montemq up`: one command, a whole installation, and nothing left of it afterwards."""
+
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.child_process import descendants
+from protocol.settings import broker_from_url
+from tests.conftest import require_rabbitmq
+from tests.support.stack_jobs import pi
+from tests.support.stack_processes import Ended, Program, Service, environment, eventually
+from tests.support.stack_site import Site
+
+
+class Up:
+    """A running `montemq up` with a temporary directory of its own."""
+
+    def __init__(self, folder: Path, temporary: str) -> None:
+        self.temporary = Path(temporary)
+        env = environment(TMPDIR=temporary)
+        self.service = Service(("up", "--consumers", "2", "--slots", "1"), folder, env)
+        self.ready = self.service.ready()
+        self.site = Site(broker_from_url(self.ready["amqp_url"]), folder)
+
+    def now(self) -> dict[str, Any]:
+        """Return the ready file as it is now: it follows what was started again."""
+        content: dict[str, Any] = json.loads(self.service.ready_file.read_text())
+        return content
+
+    def healed(self, part: str, dead: int) -> dict[str, Any]:
+        self.service.says(f"{part} had died and was started again")
+        eventually(lambda: str(dead) not in str(self.now()["pids"]), "the ready file is renewed")
+        return self.now()
+
+    def answers(self, run: str) -> None:
+        job = pi(run, blocks=64)
+        ended = self.site.run(job).wait()
+        assert (ended.code, ended.json["digest"]) == (0, job.digest)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    require_rabbitmq()
+    # Short: a path of a Unix socket has 107 bytes at most.
+    temporary = tempfile.mkdtemp(prefix="mc-")
+    running = Up(tmp_path_factory.mktemp("up"), temporary)
+    with running.site:
+        yield running
+    running.service.send(signal.SIGTERM)
+    running.service.process.wait(30)
+    shutil.rmtree(temporary)
+
+
+def test_the_ready_file_says_where_everything_is(up: Up) -> None:
+    ready = up.now()
+    assert ready.keys() == {"amqp_url", "http_url", "pids"}
+    pids = ready["pids"]
+    assert pids.keys() == {"broker", "aggregator", "consumer"}
+    assert len(pids["consumer"]) == 2
+    children = {process.pid for process in descendants(up.service.pid)}
+    assert {pids["broker"], pids["aggregator"], *pids["consumer"]} <= children
+    assert up.service.ready_file.stat().st_mode & 0o777 == 0o600
+    assert up.service.http("/readyz")[0] == 200
+    assert up.service.out.splitlines() == [f"AMQP {ready['amqp_url']}", f"HTTP {ready['http_url']}"]
+    status = up.site.command("status", "--json").json
+    assert (status["consumers"], status["slots"]) == (2, 2)
+    up.answers("ready")
+
+
+def test_a_killed_consumer_is_started_again(up: Up) -> None:
+    victim, other = up.now()["pids"]["consumer"]
+    os.kill(victim, signal.SIGKILL)
+    pids = up.healed("consumer-0", victim)["pids"]
+    assert other in pids["consumer"]
+    assert len(pids["consumer"]) == 2
+    up.answers("consumer-healed")
+
+
+def test_a_killed_aggregator_is_started_again_at_the_same_address(up: Up) -> None:
+    before = up.now()
+    os.kill(before["pids"]["aggregator"], signal.SIGKILL)
+    after = up.healed("aggregator", before["pids"]["aggregator"])
+    assert after["http_url"] == before["http_url"]
+    # It still knows the run from before.
+    up.answers("aggregator-healed")
+    assert up.site.command("status", "ready").code == 0
+
+
+def test_a_killed_broker_is_started_again_at_the_same_address(up: Up) -> None:
+    before = up.now()
+    os.kill(before["pids"]["broker"], signal.SIGKILL)
+    after = up.healed("broker", before["pids"]["broker"])
+    assert after["amqp_url"] == before["amqp_url"]
+    eventually(lambda: up.service.http("/readyz")[0] == 200, "the aggregator is active again")
+    up.answers("broker-healed")
+
+
+def test_ctrl_c_leaves_no_process_and_no_file_even_of_a_killed_consumer(tmp_path: Path) -> None:
+    require_rabbitmq()
+    with tempfile.TemporaryDirectory(prefix="mc-") as temporary:
+        up = Up(tmp_path, temporary)
+        victim = up.ready["pids"]["consumer"][0]
+        os.kill(victim, signal.SIGKILL)  # whatever it could not clear away is cleared away too
+        up.healed("consumer-0", victim)
+        everything = descendants(up.service.pid)
+        assert len(everything) > 6
+        assert list(Path(temporary).iterdir())
+        up.service.send(signal.SIGINT)
+        ended = up.service.wait(30)
+        assert ended.code == 0
+        assert not [process for process in everything if process.alive()]
+        assert list(Path(temporary).iterdir()) == []
+        assert not up.service.ready_file.exists()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], []])
+def test_help_imports_nothing_heavy(tmp_path: Path, words: list[str]) -> None:
+    script = tmp_path / "asked.py"
+    script.write_text(
+        "import sys\n"
+        "import ops.cli\n"
+        f"sys.argv[1:] = {words}\n"
+        "try:\n"
+        "    ops.cli.main()\n"
+        "finally:\n"
+        "    print(' '.join(sys.modules), file=sys.stderr)\n",
+        encoding="utf-8",
+    )
+    env = environment() | {"PYTHONPATH": f"{environment()['PYTHONPATH']}{os.pathsep}{tmp_path}"}
+    ended: Ended = Program((), tmp_path, env, module="asked").wait(20)
+    loaded = set(ended.err.splitlines()[-1].split())
+    assert "ops.cli" in loaded
+    heavy = {"numpy", "pydantic", "aio_pika", "aiormq", "pika", "aiohttp", "rich", "msgpack"}
+    assert loaded & heavy == set()
+    assert ended.code in {0, 2}

@@ -1,0 +1,186 @@
+"""Several aggregators: one active, others standing by, the store's epoch between them.
+
+Also what happens to runs when the store is one that an operator restored from an old copy.
+"""
+
+import shutil
+import signal
+from dataclasses import replace
+
+import pika
+
+from protocol.messages import Partial, decode
+from protocol.settings import Broker
+from protocol.topology import RESULTS, partial_key
+from tests.support.stack_jobs import asian, pi
+from tests.support.stack_processes import Service, eventually
+from tests.support.stack_site import Site
+
+QUICK = 2
+"""Seconds between AMQP heartbeats: the broker gives a silent peer up after twice that."""
+
+
+def stands_by(aggregator: Service) -> None:
+    aggregator.ready()
+    status, body = aggregator.http("/readyz")
+    assert status == 503
+    assert "standby" in body
+    assert aggregator.http("/healthz")[0] == 200
+    assert aggregator.http("/api/runs")[0] == 503
+
+
+def takes_over(aggregator: Service) -> None:
+    eventually(lambda: aggregator.http("/readyz")[0] == 200, "the standby takes over", 20)
+
+
+def epoch(site: Site) -> int:
+    return int(site.rows("SELECT epoch FROM store")[0][0])
+
+
+def test_a_second_aggregator_stands_by_and_takes_over_when_the_first_is_killed(site: Site) -> None:
+    first, consumer = site.aggregator(), site.consumer()
+    first.ready()
+    consumer.ready()
+    second = site.aggregator()
+    stands_by(second)
+    job = asian("taken-over")
+    run = site.run(job, "--chunk-blocks", "2")
+    site.reached(job, 0.2)
+    assert epoch(site) == 1
+    assert second.http("/readyz")[0] == 503
+    first.kill()
+    takes_over(second)
+    site.assert_answer(job, run.wait())
+    assert epoch(site) == 2
+    assert second.metric("montemq_store_epoch") == 2
+
+
+def test_an_aggregator_that_was_stopped_replaced_and_woken_again_exits_without_having_written(
+    site: Site,
+) -> None:
+    quick = replace(site.broker, heartbeat=QUICK)
+    first, consumer = site.aggregator(broker=quick), site.consumer()
+    first.ready()
+    consumer.ready()
+    second = site.aggregator(broker=quick)
+    stands_by(second)
+    job = asian("woken-again")
+    run = site.run(job, "--chunk-blocks", "1")
+    site.reached(job, 0.2)
+    first.send(signal.SIGSTOP)
+    takes_over(second)
+    site.assert_answer(job, run.wait())
+    before = site.contents()
+    first.send(signal.SIGCONT)
+    ended = first.wait(20)
+    assert ended.code == 1
+    assert "another aggregator has taken the store" in ended.err.splitlines()[-1]
+    assert site.contents() == before
+    assert second.http("/readyz")[0] == 200
+    assert epoch(site) == 2
+
+
+def test_an_aggregator_that_slept_while_nothing_happened_exits_as_well_when_it_was_replaced(
+    site: Site,
+) -> None:
+    quick = replace(site.broker, heartbeat=QUICK)
+    first = site.aggregator(broker=quick)
+    first.ready()
+    second = site.aggregator(broker=quick)
+    stands_by(second)
+    first.send(signal.SIGSTOP)
+    takes_over(second)
+    first.send(signal.SIGCONT)
+    ended = first.wait(20)
+    assert ended.code == 1
+    assert "another aggregator has taken the store" in ended.err.splitlines()[-1]
+
+
+def test_an_aggregator_with_another_store_refuses_to_start_unless_it_is_told_to_adopt(
+    site: Site,
+) -> None:
+    first = site.aggregator()
+    first.ready()
+    (known,) = site.rows("SELECT id FROM store")[0]
+    first.send(signal.SIGTERM)
+    assert first.wait().code == 0
+    other = site.folder / "other.sqlite"
+    for _ in range(2):  # a refusal does not make the broker forget
+        refused = site.aggregator(store=other).wait(20)
+        assert refused.code == 1
+        sentence = refused.err.splitlines()[-1]
+        assert sentence.startswith("montemq: the runs of this broker live in store ")
+        assert known in sentence
+        assert str(other) in sentence
+        assert "--adopt-store" in sentence
+    again = site.aggregator()
+    again.ready()
+    again.send(signal.SIGTERM)
+    again.wait()
+    adopted = site.aggregator("--adopt-store", store=other)
+    adopted.ready()
+    adopted.send(signal.SIGTERM)
+    adopted.wait()
+    # From now on the broker belongs to that one.
+    site.aggregator(store=other).ready()
+    job = pi("adopted", blocks=40)
+    site.consumer().ready()
+    ended = site.run(job).wait()
+    assert (ended.code, ended.json["digest"]) == (0, job.digest)
+
+
+def test_partials_from_before_a_restore_are_refused_when_the_run_id_has_another_definition(
+    site: Site, broker: Broker
+) -> None:
+    aggregator, copy = site.aggregator(), site.folder / "copy.sqlite"
+    aggregator.ready()
+    aggregator.send(signal.SIGTERM)
+    aggregator.wait()
+    shutil.copy(site.store, copy)
+
+    aggregator, consumer = site.aggregator(), site.consumer()
+    aggregator.ready()
+    consumer.ready()
+    old = pi("same-id", seed=1, blocks=64)
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        channel = connection.channel()
+        tapped = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(tapped, RESULTS, partial_key("*"))
+        site.assert_answer(old, site.run(old, "--chunk-blocks", "8").wait())
+        for service in (consumer, aggregator):
+            service.send(signal.SIGTERM)
+            service.wait()
+        restore(site, copy)
+
+        aggregator = site.aggregator()
+        aggregator.ready()
+        new = pi("same-id", seed=2, blocks=64)
+        run = site.run(new, "--chunk-blocks", "8")
+        run.says("no consumer is live")
+        eventually(lambda: site.rows("SELECT 1 FROM runs"), "the run is declared again")
+        replayed = 0
+        for method, properties, body in channel.consume(tapped, inactivity_timeout=1):
+            if method is None:
+                break
+            assert decode(properties.type, body, Partial).definition == old.definition.hash
+            channel.basic_publish(RESULTS, partial_key("guest"), body, properties)
+            channel.basic_ack(method.delivery_tag)
+            replayed += 1
+            if replayed == 8:
+                break
+        channel.cancel()
+    assert replayed == 8
+    name = 'montemq_messages_rejected_total{reason="wrong_definition"}'
+    eventually(lambda: aggregator.metric(name) == 8, "all are refused", 10)
+    assert site.samples("same-id") == 0
+    assert site.rows("SELECT * FROM segments") == []
+    site.consumer().ready()
+    assert new.digest != old.digest
+    site.assert_answer(new, run.wait())
+
+
+def restore(site: Site, copy: object) -> None:
+    """Put an old copy in the place of the store, as an operator does."""
+    for suffix in ("-wal", "-shm"):
+        site.store.with_name(site.store.name + suffix).unlink(missing_ok=True)
+    shutil.copy(str(copy), site.store)

@@ -1,0 +1,154 @@
+"""Consumers that are drained, killed or cut off: nothing is lost, nothing is left behind."""
+
+import os
+import signal
+
+import pika
+
+from ops.child_process import descendants
+from ops.private_broker import PrivateBroker
+from protocol.definition import Lane
+from protocol.settings import Broker
+from protocol.topology import topology, work_queue
+from tests.support.stack_jobs import asian, gate, pi
+from tests.support.stack_processes import eventually
+from tests.support.stack_proxy import proxy
+from tests.support.stack_site import Site
+
+QUEUE = work_queue("default", Lane.NORMAL)
+
+
+def waiting_in(broker: Broker, queue: str) -> int:
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        declared = connection.channel().queue_declare(queue, passive=True)
+        return int(declared.method.message_count)
+
+
+def test_sigterm_lets_the_running_chunk_finish_and_gives_back_the_rest(site: Site) -> None:
+    aggregator, consumer = site.aggregator(), site.consumer(slots=2)
+    aggregator.ready()
+    consumer.ready()
+    job = gate("drained", site.folder)
+    run = site.run(job, "--chunk-blocks", "1")
+    eventually(lambda: len(job.waiting()) == 2, "both slots compute")
+    consumer.send(signal.SIGTERM)
+    consumer.says("draining")
+    eventually(
+        lambda: aggregator.metric("montemq_live_slots") == 0, "the aggregator knows that it drains"
+    )
+    assert consumer.running
+    job.open()
+    assert consumer.wait(10).code == 0
+    eventually(lambda: site.samples(job.run) == 2 * 512, "both chunks are merged", 10)
+    assert len(job.waiting()) == 2  # and nothing else was begun
+    site.consumer().ready()
+    site.assert_answer(job, run.wait())
+    # Merged once and acknowledged: nothing was computed a second time.
+    assert aggregator.metric('montemq_results_total{outcome="merged"}') == 64
+    assert aggregator.metric('montemq_results_total{outcome="duplicate"}') == 0
+    eventually(lambda: waiting_in(site.broker, QUEUE) == 0, "no chunk is left", 10)
+
+
+def test_a_second_signal_does_not_wait_for_the_running_chunk(site: Site) -> None:
+    site.aggregator().ready()
+    consumer = site.consumer()
+    consumer.ready()
+    job = gate("stopped", site.folder)
+    run = site.run(job, "--chunk-blocks", "1")
+    eventually(job.waiting, "the slot computes")
+    consumer.send(signal.SIGINT)
+    consumer.says("draining")
+    consumer.send(signal.SIGINT)
+    assert consumer.wait(5).code == 0
+    job.open()
+    site.consumer().ready()
+    site.assert_answer(job, run.wait())
+
+
+def test_a_slot_that_is_killed_takes_neither_its_agent_nor_its_chunk_along(site: Site) -> None:
+    aggregator, consumer = site.aggregator(), site.consumer()
+    aggregator.ready()
+    consumer.ready()
+    job = gate("slot-killed", site.folder)
+    run = site.run(job, "--chunk-blocks", "1")
+    eventually(job.waiting, "the slot computes")
+    (slot,) = job.waiting()
+    assert slot in [process.pid for process in descendants(consumer.pid)]
+    os.kill(slot, signal.SIGKILL)
+    consumer.says("killed by SIGKILL")
+    eventually(
+        lambda: aggregator.metric('montemq_failures_total{kind="crash"}') == 1, "it is counted"
+    )
+    job.open()
+    site.assert_answer(job, run.wait())
+    assert consumer.running
+
+
+def test_an_agent_that_is_killed_leaves_no_process_behind_even_in_the_middle_of_a_chunk(
+    site: Site,
+) -> None:
+    site.aggregator().ready()
+    consumer = site.consumer(slots=2)
+    consumer.ready()
+    job = gate("agent-killed", site.folder)
+    run = site.run(job, "--chunk-blocks", "1")
+    eventually(lambda: len(job.waiting()) == 2, "both slots compute")
+    children = descendants(consumer.pid)
+    assert set(job.waiting()) < {process.pid for process in children}
+    consumer.kill()
+    eventually(lambda: not any(child.alive() for child in children), "all children end", 5)
+    job.open()
+    site.consumer().ready()
+    site.assert_answer(job, run.wait())
+
+
+def test_a_consumer_comes_back_when_the_broker_deletes_its_queue(
+    site: Site, broker: Broker
+) -> None:
+    site.aggregator().ready()
+    consumer = site.consumer()
+    consumer.ready()
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        channel = connection.channel()
+        channel.queue_delete(QUEUE)
+        consumer.says("a queue was deleted")
+        (queue,) = [q for q in topology().queues if q.name == QUEUE]
+        (binding,) = [b for b in topology().bindings if b.queue == QUEUE]
+        channel.queue_declare(QUEUE, durable=True, arguments=dict(queue.arguments))
+        channel.queue_bind(QUEUE, binding.exchange, binding.key)
+    job = pi("queue-deleted", blocks=40)
+    site.assert_answer(job, site.run(job).wait())
+    assert consumer.running
+
+
+def test_everybody_comes_back_when_the_broker_ends_every_connection_in_order(
+    site: Site, private_broker: PrivateBroker
+) -> None:
+    services = [site.aggregator(), site.consumer()]
+    for service in services:
+        service.ready()
+    job = gate("shut-down", site.folder, closed_from=8)
+    run = site.run(job, "--chunk-blocks", "1")
+    site.reached(job, 8 / 64)
+    eventually(job.waiting, "the slot computes")
+    private_broker.restart()  # stops it first, as an operator does: every client is told
+    job.open()
+    site.assert_answer(job, run.wait())
+    assert all(service.running for service in services)
+
+
+def test_everybody_comes_back_when_all_connections_break_and_the_digest_is_the_same(
+    site: Site, broker: Broker
+) -> None:
+    with proxy(broker) as between:
+        services = [site.aggregator(broker=between.broker), site.consumer(broker=between.broker)]
+        for service in services:
+            service.ready()
+        job = asian("cut-off")
+        run = site.run(job, "--chunk-blocks", "2", broker=between.broker)
+        for share in (0.1, 0.4):
+            site.reached(job, share)
+            assert between.break_all() > 0
+        site.assert_answer(job, run.wait())
+        assert all(service.running for service in services)
+        site.close()
