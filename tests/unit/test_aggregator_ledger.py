@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from aggregator.books import MAX_CPU_SECONDS, MAX_FAILURES, Outcome
 from aggregator.fleet import ALIVE_SECONDS
 from aggregator.ledger import HEADLINE_SECONDS, REMIND_SECONDS, Ledger
-from protocol.definition import Definition
+from protocol.definition import Definition, Lane
 from protocol.errors import MessageRefusedError, RunIdTakenError, UnknownRunError
 from protocol.messages import (
     ConsumerState,
@@ -530,3 +530,13 @@ def test_any_sequence_of_partials_ends_with_the_digest_of_merging_in_order(
         arrive(*arrival)
     assert sum(map(len, counted)) == CELLS * BLOCKS
     assert results == [in_order()]
+
+
+def test_a_run_declared_again_for_another_pool_moves_there() -> None:
+    of = definition()
+    ledger = Ledger(1)
+    ledger.declare(declare(of), NOW)
+    moved = declare(of).model_copy(update={"pool": "night", "lane": Lane.LOW})
+    ledger.declare(moved, NOW)
+    [status] = ledger.status(RUN, NOW)
+    assert (status.pool, status.lane) == ("night", Lane.LOW)

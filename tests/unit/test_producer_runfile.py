@@ -274,3 +274,9 @@ def test_a_generated_id_is_a_run_id() -> None:
 
     run = from_model("asian").run
     assert TypeAdapter(RunId).validate_python(run) == run
+
+
+def test_a_setting_that_would_make_swept_cells_alike_is_refused() -> None:
+    file = parse({"run": {"model": "asian"}, "sweep": {"strike": [90.0, 110.0]}}, "here")
+    with pytest.raises(UsageError, match=r"--set strike .*\[sweep\]"):
+        submission(file, [("strike", 100.0)])

@@ -189,10 +189,12 @@ def test_the_window_is_never_exceeded() -> None:
 # What is issued again
 
 
-def test_a_failed_attempt_is_issued_again_under_a_new_number() -> None:
+def test_a_failed_attempt_is_issued_again_a_moment_later_under_a_new_number() -> None:
     harness = Harness(definition(32), chunk_blocks=32)
     [first] = harness.publish()
     harness.progress(failed_attempts=(first.attempt, 12345))
+    assert harness.publish() == []
+    harness.now += RETRY_SECONDS
     [second] = harness.publish()
     assert spans([second]) == spans([first])
     assert second.attempt > first.attempt
