@@ -3,8 +3,12 @@
 import signal
 from pathlib import Path
 
+import pika
 import pytest
 
+from protocol.definition import Lane
+from protocol.settings import Broker
+from protocol.topology import WORK, work_key
 from tests.support.stack_jobs import gate, pi
 from tests.support.stack_processes import Ended, Service, eventually
 from tests.support.stack_site import Site
@@ -30,18 +34,25 @@ def merged(aggregator: Service) -> float:
 
 
 def test_the_same_id_and_definition_gives_the_finished_result_without_new_work(
-    site: Site, aggregator: Service
+    site: Site, aggregator: Service, broker: Broker
 ) -> None:
     job = pi("again", blocks=64)
     first = site.assert_answer(job, site.run(job).wait())
-    worked = merged(aggregator)
-    before = site.contents()
-    for command in (site.run(job).wait(), site.command("results", job.run, "--json")):
-        assert command.code == 0
-        assert command.json == first
-    results = 'montemq_messages_received_total{queue="mc.results.q"}'
-    assert merged(aggregator) == worked == aggregator.metric(results)
+    before, received = site.contents(), results_received(aggregator)
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        channel = connection.channel()
+        chunks = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(chunks, WORK, work_key("default", Lane.NORMAL))
+        for command in (site.run(job).wait(), site.command("results", job.run, "--json")):
+            assert command.code == 0
+            assert command.json == first
+        assert channel.queue_declare(chunks, passive=True).method.message_count == 0
+    assert results_received(aggregator) == received
     assert site.contents() == before
+
+
+def results_received(aggregator: Service) -> float:
+    return aggregator.metric('montemq_messages_received_total{queue="mc.results.q"}')
 
 
 def test_the_id_of_a_finished_run_with_another_definition_exits_6_and_changes_nothing(

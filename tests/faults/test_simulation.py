@@ -29,9 +29,7 @@ def test_every_schedule_ends_with_the_digest_of_an_undisturbed_run() -> None:
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         found = list(pool.map(_failure, seeds, [expected] * len(seeds), chunksize=20))
     failures = [text for text in found if text]
-    assert not failures, (
-        f"{len(failures)} of {SCHEDULES} failed; the first: {failures[0]}"
-    )
+    assert not failures, f"{len(failures)} of {SCHEDULES} failed; the first: {failures[0]}"
 
 
 def test_the_schedules_differ_and_a_seed_repeats_its_own() -> None:
