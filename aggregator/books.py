@@ -18,8 +18,11 @@ FAILURE_LIMIT = 3
 """A block that fails in this many different (attempt, host) ends the run."""
 
 MAX_ENGINES = 8
+MAX_RANGES = 10_000
+"""Merged ranges per cell: an honest scheduler leaves few gaps, and messages must hold them."""
+
 MAX_FAILURES = 200
-"""Failures kept per run; later ones are counted in the metrics only."""
+"""Failures kept per run, of those that are charged and of those that are not."""
 
 MAX_CPU_SECONDS = 1e12
 """What a message may say at most; a sum beyond it could not be told."""
@@ -145,6 +148,12 @@ class RunBooks:
         overlap = cell.merged.overlap(partial.first_block, partial.stop_block)
         if overlap:
             return (Outcome.DUPLICATE if overlap == partial.blocks else Outcome.OVERLAP), segment
+        if not cell.merged.touches(partial.first_block, partial.stop_block) and (
+            cell.merged.count >= MAX_RANGES
+        ):
+            raise MessageRefusedError(
+                RefusalReason.TOO_FRAGMENTED, f"cell {partial.cell} has {MAX_RANGES} merged ranges"
+            )
         present = cell.segments[segment]
         cell.segments[segment] = (
             partial.statistics if present is None else present.merge(partial.statistics)
@@ -171,10 +180,6 @@ class RunBooks:
         self.segment_of(failure)
         if any(self._says_the_same(known, failure) for known in self.failures):
             return None
-        if len(self.failures) >= MAX_FAILURES:
-            self.failures = [known for known in self.failures if self.is_missing(known)]
-            if len(self.failures) >= MAX_FAILURES:
-                return None
         record = FailureRecord(
             cell=failure.cell,
             first_block=failure.first_block,
@@ -186,7 +191,27 @@ class RunBooks:
             text=failure.text,
         )
         self.failures.append(record)
-        return record
+        return None if self._make_room(record) is record else record
+
+    def _make_room(self, newest: FailureRecord) -> FailureRecord | None:
+        """Drop what counts least when too many are kept of one sort, and return it.
+
+        The first blocks are issued again first: their failures are the ones that add up.
+        """
+        alike = self._alike(newest)
+        if len(alike) > MAX_FAILURES:
+            self.failures = [known for known in self.failures if self.is_missing(known)]
+            alike = self._alike(newest)
+        if len(alike) <= MAX_FAILURES:
+            return None
+        dropped = max(reversed(alike), key=lambda known: (known.cell, known.first_block))
+        self.failures.remove(dropped)
+        return dropped
+
+    def _alike(self, failure: FailureRecord) -> list[FailureRecord]:
+        """Return the failures that are charged, or those that are not, as this one is."""
+        uncharged = failure.kind in UNCHARGED
+        return [known for known in self.failures if (known.kind in UNCHARGED) is uncharged]
 
     def verdict(self, live: frozenset[str]) -> str | None:
         """Return why the run has failed, None while it may still succeed.

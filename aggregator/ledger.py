@@ -47,6 +47,7 @@ class EndedRun:
 
     status: RunStatus
     definition_hash: bytes
+    term: int
 
 
 @dataclass(slots=True)
@@ -353,7 +354,7 @@ class Ledger:
 
     def _end(self, books: RunBooks, state: RunState, error: str | None, now: float) -> None:
         books.state, books.error, books.ended = state, error, now
-        ended = EndedRun(run_status(books, now), books.definition.hash)
+        ended = EndedRun(run_status(books, now), books.definition.hash, books.term)
         del self.active[books.run]
         del self._told[books.run]
         self._news.pop(books.run, None)
@@ -429,7 +430,10 @@ _SCOPE = ("run", "definition", "attempt", "cell", "first_block", "blocks")
 
 def _finished(ended: EndedRun) -> Finished:
     return Finished(
-        run=ended.status.run, definition=ended.definition_hash, state=ended.status.state
+        run=ended.status.run,
+        definition=ended.definition_hash,
+        term=ended.term,
+        state=ended.status.state,
     )
 
 

@@ -69,6 +69,7 @@ class Responder:
             slots=fleet.slots(),
             consumers=fleet.consumers(),
             clock=now,
+            store=self._store.id,
         )
 
     def _results(self, request: ResultsRequest, now: float) -> Results:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from aggregator.identity import WrongStoreError, check_with_active
 from aggregator.metrics import Metrics
-from aggregator.session import Office, Session, WrongStoreError
+from aggregator.session import Office, Session
 from aggregator.store.sqlite import StaleEpochError, Store
 from aggregator.web.app import serve_http
 from protocol.errors import BrokerError, LockedError, StoreError
@@ -41,6 +42,7 @@ class Aggregator:
         self.session: Session | None = None
         self.standby_for = "starting"
         self._adopt = settings.adopt_store
+        self._held: int | None = None
 
     async def run(self, on_ready: Callable[[str], None] = lambda _: None) -> None:
         """Serve until cancelled.
@@ -68,6 +70,9 @@ class Aggregator:
         failures, ready = 0, False
         while True:
             try:
+                await asyncio.get_running_loop().run_in_executor(
+                    executor, store.check_epoch, self._held
+                )
                 session = await Session.begin(self.settings.broker, office, adopt=self._adopt)
                 self._adopt, failures = False, 0
                 self._activate(session)
@@ -77,6 +82,7 @@ class Aggregator:
                 await session.run()
             except LockedError:
                 if self.standby_for != "lock":
+                    await check_with_active(self.settings.broker, store)
                     log.info("standing by: another aggregator is active")
                 self._stand_by("lock")
                 if not ready:
@@ -100,6 +106,7 @@ class Aggregator:
 
     def _activate(self, session: Session) -> None:
         self.session = session
+        self._held = session.ledger.epoch
         self.standby_for = ""
         self.metrics.active.set(1)
         self.metrics.epoch.set(session.ledger.epoch)

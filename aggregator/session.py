@@ -9,11 +9,12 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from aggregator.books import RunBooks
 from aggregator.estimates import result
+from aggregator.identity import check_identity
 from aggregator.ledger import Changes, EndedRun, Ledger
 from aggregator.metrics import Metrics
 from aggregator.rpc import REQUESTS, Responder
@@ -31,7 +32,6 @@ from protocol.messages import (
     Partial,
     Progress,
     RefusalReason,
-    StoreIdentity,
     Telemetry,
     decode,
 )
@@ -61,6 +61,15 @@ class Office:
     executor: Executor
     metrics: Metrics
     clock: Callable[[], float]
+    complained: dict[str, float] = field(default_factory=dict)
+
+    def refuse(self, delivery: Delivery, error: MessageRefusedError) -> None:
+        """Count a refusal and log it, but a flood of them only now and then."""
+        self.metrics.rejected.labels(error.reason).inc()
+        now = self.clock()
+        if now - self.complained.get(error.reason, float("-inf")) >= COMPLAINT_SECONDS:
+            self.complained[error.reason] = now
+            log.warning("refused a message on %s: %s", delivery.queue, error)
 
 
 class Session:
@@ -82,7 +91,7 @@ class Session:
         self._outbox: asyncio.Queue[tuple[str, Message]] = asyncio.Queue(OUTBOX)
         self._answers: asyncio.Queue[tuple[Delivery, Message]] = asyncio.Queue(OUTBOX)
         self._replies: list[tuple[Delivery, Message]] = []
-        self._complained: dict[str, float] = {}
+        self._refuse = office.refuse
 
     @classmethod
     async def begin(cls, broker: Broker, office: Office, *, adopt: bool) -> Self:
@@ -101,7 +110,7 @@ class Session:
         outgoing = None
         try:
             await incoming.lock(topology.AGGREGATOR_LOCK)
-            await _check_identity(incoming, office.store, adopt=adopt)
+            await check_identity(incoming, office.store, office.refuse, adopt=adopt)
             outgoing = await Link.open(broker, "montemq aggregator (out)", confirms=False)
             epoch, active, ended = await asyncio.get_running_loop().run_in_executor(
                 office.executor, _take_over, office.store
@@ -190,8 +199,7 @@ class Session:
         try:
             _HANDLERS[delivery.queue](self, delivery, now)
         except MessageRefusedError as error:
-            self._metrics.rejected.labels(error.reason).inc()
-            self._complain(delivery, error, now)
+            self._refuse(delivery, error)
 
     def _on_result(self, delivery: Delivery, now: float) -> None:
         message: Partial | Failure = decode(delivery.type, delivery.body, Partial, Failure)
@@ -305,12 +313,6 @@ class Session:
         reasons = [x.reason for x in (self._incoming, self._outgoing) if x.closed.is_set()]
         raise ConnectionLostError(f"the connection to the broker was lost: {reasons[0]}")
 
-    def _complain(self, delivery: Delivery, error: MessageRefusedError, now: float) -> None:
-        """Log a refusal, but a flood of them only now and then."""
-        if now - self._complained.get(error.reason, float("-inf")) >= COMPLAINT_SECONDS:
-            self._complained[error.reason] = now
-            log.warning("refused a message on %s: %s", delivery.queue, error)
-
 
 _HANDLERS: dict[str, Callable[[Session, Delivery, float], None]] = {
     topology.RESULTS_QUEUE: Session._on_result,  # noqa: SLF001 - the class's own table
@@ -328,26 +330,3 @@ def _event_key(event: Progress | Finished) -> str:
 
 def _take_over(store: Store) -> tuple[int, list[RunBooks], list[EndedRun]]:
     return store.take_over(), store.active_runs(), store.ended_runs()
-
-
-async def _check_identity(link: Link, store: Store, *, adopt: bool) -> None:
-    """Compare this store with the one that the broker remembers; the first one is remembered."""
-    known = await link.get(topology.STORE_QUEUE)
-    identity = StoreIdentity(store=store.id)
-    if known is not None:
-        remembered: StoreIdentity = decode(known.type, known.body, StoreIdentity)
-        if remembered.store != store.id and not adopt:
-            identity = remembered
-    # A fresh copy, then the old one is acknowledged: the number of deliveries never adds up.
-    await link.publish("", topology.STORE_QUEUE, identity)
-    if known is not None:
-        await link.ack(known.tag)
-    if identity.store != store.id:
-        raise WrongStoreError(
-            f"the runs of this broker live in store {identity.store}, but {store.path} is store "
-            f"{store.id}; give the right --store, or --adopt-store to go on with this one"
-        )
-
-
-class WrongStoreError(StoreError):
-    """The broker belongs to another store."""

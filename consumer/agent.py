@@ -192,7 +192,7 @@ class Agent:
         try:
             if incoming.queue is None:
                 finished = decode(incoming.type, incoming.body, Finished)
-                self._handle(e.RunEnded(finished.run))
+                self._handle(e.RunEnded(finished.run, finished.definition, finished.term))
             else:
                 chunk = decode(incoming.type, incoming.body, Chunk)
                 lane = self._lanes[incoming.queue]

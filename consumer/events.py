@@ -70,9 +70,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """A run finished, failed or was cancelled: its chunks need no answer."""
+    """A run finished, failed or was cancelled: its chunks up to this term need no answer."""
 
     run: str
+    definition: bytes
+    term: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ that everything else serves: a chunk is acknowledged only after its answer was c
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from consumer import events as e
 from consumer.answers import Worker, failure
 from consumer.appetite import Appetite
 from consumer.job import Job, next_job
 from consumer.roster import Roster
-from protocol.messages import FailureKind, encode
+from protocol.messages import Chunk, FailureKind, encode
 
 REMEMBERED = 60.0
 """Seconds for which an ended run is remembered; a reopened one must not be skipped for ever."""
@@ -22,6 +23,14 @@ LONGEST_PAUSE = 60.0
 FREE_FAILURES = 2
 """Failures in a row before the agent takes a rest, which doubles with each further one."""
 MAX_UNSUPPORTED = 1000
+
+
+class _End(NamedTuple):
+    """The end of a run: of which term, and until when it is remembered."""
+
+    term: int
+    until: float
+
 
 _CHARGED = {FailureKind.MODEL_ERROR, FailureKind.NOT_FINITE}
 
@@ -54,7 +63,7 @@ class Policy:
         self._waiting: list[Job] = []
         self._unsent: list[Job] = []
         self._unconfirmed: dict[int, Job] = {}
-        self._ended: dict[str, float] = {}
+        self._ended: dict[tuple[str, bytes], _End] = {}
         self._unsupported: set[tuple[str, int]] = set()
         self._connected = False
         self._consuming: int | None = None
@@ -103,8 +112,8 @@ class Policy:
                 self._on_done(event, now)
             case e.SlotCrashed(slot, text):
                 self._on_crashed(slot, text, now)
-            case e.RunEnded(run):
-                self._on_run_ended(run, now)
+            case e.RunEnded():
+                self._on_run_ended(event, now)
             case e.Tick():
                 self._on_tick(now)
             case e.Drain():
@@ -132,7 +141,7 @@ class Policy:
 
     def _on_delivered(self, event: e.Delivered, now: float) -> None:
         job = Job(event.chunk, event.body, event.lane, now, [event.receipt])
-        if event.chunk.run in self._ended:
+        if self._has_ended(event.chunk):
             self._do(e.Ack(event.receipt))
         elif known := self._jobs.get(job.key):
             # The same chunk twice, or again after a lost connection: one answer settles both.
@@ -151,10 +160,15 @@ class Policy:
         else:
             self._waiting.append(job)
 
-    def _on_run_ended(self, run: str, now: float) -> None:
-        self._ended[run] = now + REMEMBERED
-        for job in [j for j in (*self._waiting, *self._unsent) if j.chunk.run == run]:
+    def _on_run_ended(self, event: e.RunEnded, now: float) -> None:
+        self._ended[event.run, event.definition] = _End(event.term, now + REMEMBERED)
+        for job in [j for j in (*self._waiting, *self._unsent) if self._has_ended(j.chunk)]:
             self._settle(job)
+
+    def _has_ended(self, chunk: Chunk) -> bool:
+        """Say whether nobody waits for a chunk; a run taken up again issues under a later term."""
+        end = self._ended.get((chunk.run, chunk.definition))
+        return end is not None and chunk.attempt >> 32 <= end.term
 
     def _on_disconnected(self) -> None:
         self._connected, self._consuming = False, None
@@ -201,7 +215,7 @@ class Policy:
             self._note(f"{_unsupported(job)}; its chunks are refused from now on")
 
     def _on_tick(self, now: float) -> None:
-        self._ended = {run: until for run, until in self._ended.items() if until > now}
+        self._ended = {run: end for run, end in self._ended.items() if end.until > now}
         for slot, job in self._roster.kill_overdue(now, self.time_limit):
             self._do(e.KillSlot(slot))
             self._count_failure(now)
@@ -238,7 +252,7 @@ class Policy:
         self._answer(job, message.type, encode(message))
 
     def _answer(self, job: Job, type_name: str, body: bytes) -> None:
-        if job.chunk.run in self._ended:
+        if self._has_ended(job.chunk):
             self._settle(job)
         else:
             job.answer = (type_name, body)

@@ -3,15 +3,14 @@
 import asyncio
 import json
 import math
-import signal
 import time
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from rich.console import Console
 
+from ops.commands.options import interrupt_on_signals
 from ops.stack import Stack
 from producer.progress import ProgressDisplay
 from producer.runfile import parse, submission
@@ -64,7 +63,7 @@ SHOWS = (
 def demo(as_json: bool) -> None:
     """Start a private stack, run two models on it, kill a consumer on the way, stop everything."""
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_signals()
     began = time.monotonic()
     with console.status(f"starting RabbitMQ, an aggregator and {CONSUMERS} consumers"):
         stack = Stack.start(consumers=CONSUMERS, slots=SLOTS, prefer_port=None, quiet=True)
@@ -125,10 +124,6 @@ def _distance(estimate: Estimate, reference: float) -> str:
         return ""
     off = (estimate.mean - reference) / estimate.standard_error
     return f", off by {off:+.2f} standard errors"
-
-
-def _interrupt(_: int, __: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def main() -> int:

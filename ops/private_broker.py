@@ -46,6 +46,7 @@ class PrivateBroker:
         self.directory = BrokerDirectory(directory)
         self._temporary = temporary
         self._pdeathsig = pdeathsig
+        self._up = False
         self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -155,6 +156,7 @@ class PrivateBroker:
             The node did not start; the text quotes its log.
         """
         self._end(signal.SIGTERM)
+        self._up = False
         _check_port_is_free(self.broker)
         self.directory.prepare(self.broker)
         with self.directory.output.open("wb") as output:
@@ -170,6 +172,7 @@ class PrivateBroker:
             )
         name = self.directory.node_name.partition("@")[0].encode()
         self._wait(lambda: name in _greeting(self.broker), "start", START_SECONDS)
+        self._up = True
 
     def stop(self) -> None:
         """End the node in order, by force after 30 s; remove a temporary directory."""
@@ -221,6 +224,8 @@ class PrivateBroker:
         if process is None:
             return
         helpers = descendants(process.pid)
+        if not self._up:
+            how = signal.SIGKILL  # while it boots it answers no other signal, and has no data yet
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(how)
         try:

@@ -20,12 +20,13 @@ apt_install() {
   # A package may start a service of its own; ours is private, so none is wanted.
   local policy=/usr/sbin/policy-rc.d made=
   if [ ! -e "$policy" ]; then
+    trap "rm -f $policy" EXIT
     printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" && made=1
   fi
   local status=0
   { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
     --no-install-recommends "$1"; } >/dev/null 2>&1 </dev/null || status=$?
-  [ -z "$made" ] || rm -f "$policy"
+  [ -z "$made" ] || { rm -f "$policy" && trap - EXIT; }
   [ "$status" = 0 ] || fail "apt-get could not install $1; try: apt-get install $1"
 }
 

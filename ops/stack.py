@@ -28,6 +28,7 @@ RESTART_SECONDS = 1.0
 """A service that dies sooner than this after its start is given a pause before the next one."""
 
 LOOPBACK = "127.0.0.1"
+SHORT = 50
 
 
 @dataclass
@@ -109,20 +110,22 @@ class Stack:
     ----------
     node
         The private broker.
+    folder, scratch
+        What persists if a data directory was given, and what is removed by `stop`.
     amqp_url, http_url
         Where broker and aggregator listen.
     aggregator, consumers
         The services.
     """
 
-    def __init__(self, node: PrivateBroker, folder: Path, *, temporary: bool, quiet: bool) -> None:
+    def __init__(self, node: PrivateBroker, folder: Path, scratch: Path, *, quiet: bool) -> None:
         self.node = node
         self.folder = folder
+        self.scratch = scratch
         self.amqp_url = node.url
         self.http_url = ""
         self.aggregator: Service | None = None
         self.consumers: list[Service] = []
-        self._temporary = temporary
         self._quiet = quiet
         self._names = 0
 
@@ -157,19 +160,15 @@ class Stack:
         MontemqError
             A part did not start; what had been started is stopped again.
         """
-        folder = data_dir or Path(tempfile.mkdtemp(prefix="montemq-"))
-        temporary = data_dir is None
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        node = None
+        scratch = _scratch()
         try:
+            folder = data_dir or scratch
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             node = start_broker(folder / "broker", prefer_port)
-            stack = cls(node, folder, temporary=temporary, quiet=quiet)
         except BaseException:
-            if node is not None:
-                node.stop()
-            if temporary:
-                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
             raise
+        stack = cls(node, folder, scratch, quiet=quiet)
         try:
             stack._start_services(consumers, slots, http)
         except BaseException:
@@ -228,8 +227,7 @@ class Stack:
             for service in group:
                 service.stop(max(1.0, deadline - time.monotonic()))
         self.node.stop()
-        if self._temporary:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -254,8 +252,16 @@ class Stack:
         return [*([self.aggregator] if self.aggregator else []), *self.consumers]
 
     def _service(self, name: str, arguments: list[str]) -> Service:
-        environment = os.environ | {AMQP_URL_VARIABLE: self.amqp_url}
-        return Service(name, arguments, self.folder, environment, self._quiet)
+        # Killed processes leave temporary files behind, which go with the scratch directory.
+        temporary = {"TMPDIR": str(self.scratch)}
+        environment = os.environ | {AMQP_URL_VARIABLE: self.amqp_url} | temporary
+        return Service(name, arguments, self.scratch, environment, self._quiet)
+
+
+def _scratch() -> Path:
+    """Make a temporary directory with a short name: sockets below it have 107 bytes in all."""
+    parent = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="montemq-", dir="/tmp" if len(parent) > SHORT else None))  # noqa: S108 - mkdtemp makes it ours alone
 
 
 def start_broker(data_dir: Path | None, prefer_port: int | None, **more: Any) -> PrivateBroker:

@@ -204,7 +204,8 @@ class Scheduler:
             return
         while self._resting and self._resting[0][0] <= now:
             self._add_todo(self._resting.popleft()[1])
-        if not self._asked and now - self._heard >= SILENCE_SECONDS:
+        silent = now - self._heard >= SILENCE_SECONDS
+        if not self._asked and (silent or self._has_late_chunk(now)):
             self._asked = True
             self._heard = now
             yield AskMissing()
@@ -251,6 +252,11 @@ class Scheduler:
             for issued in self._issued.values():
                 issued.at = now
         self.slots, self.consumers = news.slots, news.consumers
+
+    def _has_late_chunk(self, now: float) -> bool:
+        """Say whether the oldest chunk seems lost, although others still come back."""
+        oldest = next(iter(self._issued.values()), None)
+        return bool(self.slots) and oldest is not None and now - oldest.at > self._patience()
 
     def _patience(self) -> float:
         """Return after how many seconds a missing chunk is given up; purges lose many at once."""

@@ -156,7 +156,7 @@ class RunSession:
                     result = (await ask(link, wanted, Results)).result
                     if result.state != RunState.RUNNING.value:
                         return result  # otherwise somebody has reopened it: join again
-            except (ConnectionLostError, NoAggregatorError, BrokerError) as error:
+            except BrokerError as error:
                 if not joined or isinstance(error, BrokerRefusedError | TopologyMissingError):
                     raise
                 self._scheduler.disconnected()
@@ -258,6 +258,7 @@ class RunSession:
             async with asyncio.timeout(TICK_SECONDS):
                 event = await self._events.get()
         except TimeoutError:
+            self._show()
             return
         while True:
             if isinstance(event, Finished):

@@ -6,6 +6,7 @@ the client library are translated here, and nowhere else.
 
 import asyncio
 import logging
+import struct
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from typing import Any, Self
 import aio_pika
 import aio_pika.exceptions as aio_errors
 import aiormq
+import pamqp.commands
+import pamqp.decode
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.abc import DeliveredMessage
 
@@ -38,6 +41,31 @@ for _name in ("aio_pika", "aiormq"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
+def _read_foreign_properties(library: Any, properties: type[Any]) -> None:
+    """Let the codec of aio-pika read whatever a broker may pass on.
+
+    As it stands, a routing key that is no UTF-8, or properties that it cannot decode, end the
+    connection that is to receive the message, over and over: one message would stop a service.
+    """
+    read = properties.unmarshal
+
+    def text(value: bytes) -> tuple[int, str]:
+        length = value[0]
+        return length + 1, value[1 : length + 1].decode("utf-8", errors="replace")
+
+    def unmarshal(self: Any, flags: int, data: bytes) -> None:
+        try:
+            read(self, flags, data)
+        except (ValueError, OverflowError, OSError, TypeError, LookupError, struct.error):
+            self.__init__()  # no type: the message is refused, and counted
+
+    library.METHODS["shortstr"] = text
+    properties.unmarshal = unmarshal
+
+
+_read_foreign_properties(pamqp.decode, pamqp.commands.Basic.Properties)
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One message as it came; `tag` belongs to the link that delivered it."""
@@ -52,6 +80,13 @@ class Delivery:
 
 
 Handler = Callable[[Delivery], Awaitable[None]]
+
+
+class _Connection(aio_pika.Connection):
+    """Never closes itself when it is collected: that leaves a coroutine that nobody awaits."""
+
+    def __del__(self) -> None:
+        """Do nothing; `Link` closes what it has opened."""
 
 
 class Link:
@@ -90,6 +125,7 @@ class Link:
                 heartbeat=broker.heartbeat,
                 timeout=CONNECT_SECONDS,
                 client_properties={"connection_name": name},
+                connection_class=_Connection,
             )
             try:
                 channel = await connection.channel(publisher_confirms=confirms)

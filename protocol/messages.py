@@ -56,6 +56,7 @@ class RefusalReason(StrEnum):
     OUT_OF_RANGE = "out_of_range"
     CROSSES_CHECKPOINT = "crosses_checkpoint"
     WRONG_SHAPE = "wrong_shape"
+    TOO_FRAGMENTED = "too_fragmented"
 
 
 class RunState(StrEnum):
@@ -218,12 +219,13 @@ class Progress(Message):
 
 
 class Finished(Message):
-    """A run ended: its work may be dropped wherever it is."""
+    """A run ended: chunks of this term or an earlier one may be dropped wherever they are."""
 
     type: ClassVar[str] = "finished.v1"
 
     run: RunId
     definition: Hash
+    term: Annotated[int, Field(ge=0, lt=2**32)]
     state: Annotated[RunState, Field(strict=False), OnlyText]
 
 
@@ -332,6 +334,7 @@ class Status(Message):
     slots: Counter
     consumers: Counter
     clock: Seconds
+    store: Word
 
 
 class Results(Message):

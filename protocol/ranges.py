@@ -60,6 +60,15 @@ class Ranges:
         self._starts[low:high] = [span[0] for span in kept]
         self._stops[low:high] = [span[1] for span in kept]
 
+    @property
+    def count(self) -> int:
+        """How many ranges the set consists of."""
+        return len(self._starts)
+
+    def touches(self, start: int, stop: int) -> bool:
+        """Say whether [start, stop) would join a range of the set."""
+        return bisect_left(self._stops, start) < bisect_right(self._starts, stop)
+
     def overlap(self, start: int, stop: int) -> int:
         """Return how many integers of [start, stop) are in the set."""
         low = bisect_right(self._stops, start)

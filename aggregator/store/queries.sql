@@ -9,15 +9,18 @@ SELECT id, epoch FROM store;
 -- name: raise_epoch
 UPDATE store SET epoch = epoch + 1 RETURNING epoch;
 
--- name: save_run
+-- name: create_run
 INSERT INTO runs (run, definition_hash, definition, model, pool, lane, state, term, created, ended,
                   cells, samples, total_samples, cpu_seconds, engines, error, result)
 VALUES (:run, :definition_hash, :definition, :model, :pool, :lane, :state, :term, :created, :ended,
         :cells, :samples, :total_samples, :cpu_seconds, :engines, :error, :result)
-ON CONFLICT (run) DO UPDATE SET
-    pool = excluded.pool, lane = excluded.lane, state = excluded.state, term = excluded.term, ended = excluded.ended,
-    samples = excluded.samples, cpu_seconds = excluded.cpu_seconds,
-    engines = excluded.engines, error = excluded.error, result = excluded.result;
+ON CONFLICT DO NOTHING;
+
+-- name: save_run
+UPDATE runs SET
+    pool = :pool, lane = :lane, state = :state, term = :term, ended = :ended, samples = :samples,
+    cpu_seconds = :cpu_seconds, engines = :engines, error = :error, result = :result
+WHERE run = :run;
 
 -- name: save_cell
 INSERT INTO cells (run, cell, merged) VALUES (:run, :cell, :merged)

@@ -18,25 +18,31 @@ MAX_BLOB = 1 << 26
 
 
 def run_row(books: RunBooks, result: str | None) -> Row:
-    """Return the row of a run; `result` as JSON once it has ended."""
+    """Return what changes of a run; `result` as JSON once it has ended."""
     return {
         "run": books.run,
-        "definition_hash": books.definition.hash,
-        "definition": canonical(books.definition.model_dump(mode="python")),
-        "model": books.definition.model,
         "pool": books.pool,
         "lane": books.lane.value,
         "state": books.state.value,
         "term": books.term,
-        "created": books.created,
         "ended": books.ended,
-        "cells": len(books.cells),
         "samples": books.merged_blocks * books.definition.block_size,
-        "total_samples": books.total_blocks * books.definition.block_size,
         "cpu_seconds": books.cpu_seconds,
         "engines": " ".join(sorted(books.engines)),
         "error": books.error,
         "result": result,
+    }
+
+
+def definition_row(books: RunBooks) -> Row:
+    """Return what never changes of a run."""
+    return {
+        "definition_hash": books.definition.hash,
+        "definition": canonical(books.definition.model_dump(mode="python")),
+        "model": books.definition.model,
+        "created": books.created,
+        "cells": len(books.cells),
+        "total_samples": books.total_blocks * books.definition.block_size,
     }
 
 
@@ -131,4 +137,5 @@ def ended_from(row: Row) -> EndedRun:
             error=row["error"],
         ),
         definition_hash=row["definition_hash"],
+        term=row["term"],
     )

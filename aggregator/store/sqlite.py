@@ -110,14 +110,17 @@ class Store:
             The database refused (disk full, I/O error); nothing was written.
         """
         with self._transaction():
-            self._check(epoch)
+            self.check_epoch(epoch)
             self._write(changes)
 
     def _write(self, changes: Changes) -> None:
         for name, books in changes.runs.items():
             result = changes.results.get(name)
             text = result.model_dump_json() if result is not None else None
-            self._run("save_run", **rows.run_row(books, text))
+            row = rows.run_row(books, text)
+            if name in changes.declared:
+                self._run("create_run", **row, **rows.definition_row(books))
+            self._run("save_run", **row)
         for run in changes.reopened:
             self._run("forget_failures", run=run)
         self._database.executemany(self._queries["save_cell"], rows.cell_rows(changes))
@@ -125,9 +128,16 @@ class Store:
         for run, failure in changes.failures:
             self._run("save_failure", **rows.failure_row(run, failure))
 
-    def _check(self, epoch: int) -> None:
+    def check_epoch(self, epoch: int | None) -> None:
+        """Make sure that nobody has taken over since this epoch; None for never active so far.
+
+        Raises
+        ------
+        StaleEpochError
+            Somebody has.
+        """
         present = self._run("store").fetchone()["epoch"]
-        if present != epoch:
+        if epoch not in (None, present):
             raise StaleEpochError(
                 f"another aggregator has taken the store {self.path} over (epoch {present}, "
                 f"this one had {epoch}); nothing was written"

@@ -1,12 +1,12 @@
 """`montemq broker`: prepare a broker, or run a private one."""
 
 import asyncio
-import signal
 from pathlib import Path
 
 import click
 
 from ops.commands import options
+from ops.commands.options import interrupt_on_signals
 from ops.commands.services import write_ready
 from ops.private_broker import LOOPBACK
 from protocol.amqp_aio import Link
@@ -66,6 +66,9 @@ def run_node(
             "because RabbitMQ lets 'guest' in from this machine only"
         )
     password = password_file.read_text(encoding="utf-8").strip() if password_file else "guest"
+    if user == "guest" or not password:
+        raise UsageError("--user must not be 'guest', and the password file must not be empty")
+    interrupt_on_signals()
     with PrivateBroker.start(
         data_dir=data_dir, host=host, port=port or None, user=user or "guest", password=password
     ) as node:
@@ -73,7 +76,6 @@ def run_node(
         click.echo(f"AMQP {node.broker}")
         content = {"amqp_url": node.url, "pids": {"broker": node.pid}}
         write_ready(ready_file, content)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             node.wait()
         except KeyboardInterrupt:

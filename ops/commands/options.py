@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,12 @@ def address(text: str, option: str) -> tuple[str, int]:
     if not separator or not host or not port.isdecimal() or int(port) > 65_535:  # noqa: PLR2004
         raise UsageError(f"{option} = {text!r} must read HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def interrupt_on_signals() -> None:
+    """Let SIGTERM and SIGINT raise KeyboardInterrupt, also where a shell had SIGINT ignored."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
 
 
 def log_to_stderr() -> None:

@@ -29,6 +29,7 @@ def consumer(
     """Simulate on this machine until Ctrl-C; running chunks are finished first."""
     from consumer.agent import run_agent  # noqa: PLC0415
 
+    pool = options.pool_name(pool)
     options.log_to_stderr()
     broker = options.broker_of(amqp_url, password_file)
 

@@ -1,9 +1,9 @@
 """`montemq up`: everything on this machine until Ctrl-C."""
 
-import signal
-import threading
+import contextlib
+import time
 from pathlib import Path
-from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -31,13 +31,7 @@ def up(
 
     The broker listens on loopback only; whoever can log in to this machine can use it.
     """
-    stop = threading.Event()
-
-    def end(_: int, __: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+    options.interrupt_on_signals()
     click.echo("starting broker, aggregator and consumers …", err=True)
     address = options.address(http, "--http")
     with Stack.start(consumers=consumers, slots=slots, data_dir=data_dir, http=address) as stack:
@@ -45,10 +39,16 @@ def up(
         click.echo(f"HTTP {stack.http_url}")
         click.echo(f"ready; use it with: export MONTEMQ_AMQP_URL={stack.amqp_url}", err=True)
         write_ready(ready_file, stack.description())
-        while not stop.wait(WATCH_SECONDS):
-            for sentence in stack.revive():
-                click.echo(sentence, err=True)
-                write_ready(ready_file, stack.description())
+        with contextlib.suppress(KeyboardInterrupt):
+            _watch(stack, ready_file)
         click.echo("stopping …", err=True)
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)
+
+
+def _watch(stack: Stack, ready_file: Path | None) -> NoReturn:
+    while True:
+        time.sleep(WATCH_SECONDS)
+        for sentence in stack.revive():
+            click.echo(sentence, err=True)
+            write_ready(ready_file, stack.description())

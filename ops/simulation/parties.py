@@ -253,7 +253,7 @@ class SimulatedConsumer(Party):
         message = decode(type_name, delivery.body, Chunk, Finished)
         if isinstance(message, Finished):
             self._ended = True
-            self._handle(e.RunEnded(message.run))
+            self._handle(e.RunEnded(message.run, message.definition, message.term))
         else:
             lane = self._lanes[delivery.consumer_tag]
             receipt = (self._generation, delivery.delivery_tag)

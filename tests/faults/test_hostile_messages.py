@@ -286,7 +286,9 @@ def events_of(job: GateJob) -> tuple[Progress, Finished]:
         failed_attempts=(), slots=1, consumers=1, merged_blocks=1, cpu_seconds=0.0,
         headline=Headline(output="mean", mean=0.5, standard_error=None),
     )  # fmt: skip
-    finished = Finished(run=job.run, definition=job.definition.hash, state=RunState.FINISHED)
+    finished = Finished(
+        run=job.run, definition=job.definition.hash, term=2**31, state=RunState.FINISHED
+    )
     return progress, finished
 
 

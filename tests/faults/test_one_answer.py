@@ -5,9 +5,10 @@ Every expected digest is computed in this process from the run file alone, witho
 
 import math
 import random
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pika
@@ -17,7 +18,7 @@ from ops.private_broker import PrivateBroker
 from protocol.definition import Lane
 from protocol.settings import Broker
 from protocol.topology import WORK, work_key, work_queue
-from tests.support.stack_jobs import ASIAN_REFERENCE, SIGMAS, Job, asian, pi
+from tests.support.stack_jobs import ASIAN_REFERENCE, SIGMAS, Job, asian, gate, pi
 from tests.support.stack_processes import Service, eventually
 from tests.support.stack_site import Site
 
@@ -80,6 +81,24 @@ def test_the_digest_survives_consumers_and_aggregators_that_are_killed_at_any_mo
             consumers.pop(chance.randrange(len(consumers))).kill()
             consumers.append(site.consumer())
     assert_near_the_truth(site.assert_answer(job, run.wait(NOTHING_LOST_SECONDS)))
+
+
+def test_what_an_aggregator_had_not_committed_when_it_was_killed_comes_again(site: Site) -> None:
+    aggregator, consumer = site.aggregator(), site.consumer()
+    aggregator.ready()
+    consumer.ready()
+    job = gate("uncommitted", site.folder)
+    run = site.run(job, "--chunk-blocks", "1")
+    eventually(job.waiting, "the run is declared and computed")
+    with closing(sqlite3.connect(site.store, isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")  # from here on no commit can end
+        job.open()
+        merged = 'montemq_results_total{outcome="merged"}'
+        eventually(lambda: aggregator.metric(merged) > 0, "partials arrive")
+        assert site.samples(job.run) == 0
+        aggregator.kill()
+    site.aggregator().ready()
+    site.assert_answer(job, run.wait(NOTHING_LOST_SECONDS))
 
 
 def test_the_digest_survives_a_broker_that_is_killed_and_started_again(

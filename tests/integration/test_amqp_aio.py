@@ -122,7 +122,7 @@ async def aggregator(
 
 
 def status_reply(clock: float) -> Status:
-    return Status(runs=(), slots=0, consumers=0, clock=clock)
+    return Status(runs=(), slots=0, consumers=0, clock=clock, store="s")
 
 
 # Connecting

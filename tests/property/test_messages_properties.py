@@ -109,7 +109,9 @@ BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             "output": names, "mean": numbers, "standard_error": st.none() | numbers,
         }),
     }),
-    "finished.v1": st.fixed_dictionaries({"run": runs, "definition": hashes, "state": states}),
+    "finished.v1": st.fixed_dictionaries({
+        "run": runs, "definition": hashes, "state": states, "term": st.integers(0, 2**32 - 1),
+    }),
     "declare.v1": st.fixed_dictionaries({
         "run": runs, "definition": definitions, "pool": names, "lane": lanes,
     }),
@@ -128,7 +130,7 @@ BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             "cells": counters, "samples": counters, "total_samples": counters,
             "created": seconds, "elapsed_seconds": seconds, "error": st.none() | sentences,
         }), max_size=2).map(tuple),
-        "slots": counters, "consumers": counters, "clock": seconds,
+        "slots": counters, "consumers": counters, "clock": seconds, "store": words,
     }),
     "results_reply.v1": st.fixed_dictionaries({"result": st.fixed_dictionaries({
         "run": runs, "state": states, "model": names, "model_version": counters,

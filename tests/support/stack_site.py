@@ -5,6 +5,7 @@ one of them had left a traceback. The store is read as a stranger would, with SQ
 """
 
 import sqlite3
+import tempfile
 from collections.abc import Mapping
 from contextlib import closing
 from itertools import pairwise
@@ -44,6 +45,8 @@ class Site:
         self.folder = folder
         self.store = folder / "store.sqlite"
         self.programs: list[Program] = []
+        # Killed processes leave what they had there; the path of a Unix socket must be short.
+        self._temporary = tempfile.TemporaryDirectory(prefix="mc-")
 
     def aggregator(
         self, *options: str, broker: Broker | None = None, store: Path | None = None
@@ -62,7 +65,7 @@ class Site:
 
     def start(self, *arguments: str, broker: Broker | None = None) -> Program:
         """Start a command."""
-        env = environment((broker or self.broker).url, PYTHONPATH=str(PLUGIN))
+        env = self._environment(broker, {"PYTHONPATH": str(PLUGIN)})
         return self._keep(Program(arguments, self.folder, env, module="ops.cli"))
 
     def command(self, *arguments: str, broker: Broker | None = None) -> Ended:
@@ -126,6 +129,7 @@ class Site:
         """Kill what still runs, by its pid."""
         for program in self.programs:
             program.kill()
+        self._temporary.cleanup()
         for program in self.programs:
             assert_no_traceback(program)
 
@@ -138,9 +142,12 @@ class Site:
     def _service(
         self, options: tuple[str, ...], broker: Broker | None, more: Mapping[str, str]
     ) -> Service:
-        service = Service(options, self.folder, environment((broker or self.broker).url, **more))
+        service = Service(options, self.folder, self._environment(broker, more))
         self._keep(service)
         return service
+
+    def _environment(self, broker: Broker | None, more: Mapping[str, str]) -> dict[str, str]:
+        return environment((broker or self.broker).url, TMPDIR=self._temporary.name, **more)
 
     def _keep(self, program: Program) -> Program:
         self.programs.append(program)

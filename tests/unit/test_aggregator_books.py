@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from aggregator.books import MAX_CPU_SECONDS, MAX_ENGINES, MAX_FAILURES, Outcome, RunBooks
+from aggregator.books import (
+    MAX_CPU_SECONDS,
+    MAX_ENGINES,
+    MAX_FAILURES,
+    MAX_RANGES,
+    Outcome,
+    RunBooks,
+)
 from protocol.definition import Definition, Lane
 from protocol.errors import MessageRefusedError
 from protocol.messages import Failure, FailureKind, Partial, RefusalReason
@@ -289,3 +296,22 @@ def test_books_count_what_they_were_given(books: RunBooks) -> None:
     assert again.merged_blocks == 10
     assert again.cells[0].merged == Ranges([(0, 10)])
     assert again.total_blocks == 108
+
+
+def test_failures_of_the_first_blocks_count_however_many_others_are_kept() -> None:
+    books = books_of(definition(2 * MAX_FAILURES))
+    for block in range(MAX_FAILURES + 50):
+        fail(books, block, block + 1, attempt=block)
+    assert len(books.failures) == MAX_FAILURES
+    assert fail(books, 0, 1, attempt=1_000)
+    assert fail(books, 0, 1, attempt=2_000)
+    assert "failed 3 times" in (books.verdict(NOBODY) or "")
+
+
+def test_a_partial_that_leaves_one_gap_too_many_is_refused() -> None:
+    books = books_of(definition(4 * MAX_RANGES))
+    books.cells[0].merged = Ranges((2 * i, 2 * i + 1) for i in range(MAX_RANGES))
+    beyond = 3 * MAX_RANGES
+    message = partial(books.definition, beyond, beyond + 1)
+    assert refusal(books, message) == RefusalReason.TOO_FRAGMENTED
+    assert merge(books, 1, 2) is Outcome.MERGED

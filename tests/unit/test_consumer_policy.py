@@ -14,10 +14,14 @@ A = TypeVar("A")
 
 def chunk(attempt: int, run: str = "r", model: str = "pi", not_by: str | None = None) -> Chunk:
     return Chunk(
-        run=run, definition=bytes(32), attempt=attempt, cell=0, first_block=attempt, blocks=1,
-        block_size=2, model=model, model_version=1, params={}, sampling=Sampling(), seed=1,
-        not_by=not_by,
+        run=run, definition=bytes(32), attempt=attempt, cell=0, first_block=attempt % 2**32,
+        blocks=1, block_size=2, model=model, model_version=1, params={}, sampling=Sampling(),
+        seed=1, not_by=not_by,
     )  # fmt: skip
+
+
+def ended(run: str, term: int = 0) -> e.RunEnded:
+    return e.RunEnded(run, bytes(32), term)
 
 
 class Driver:
@@ -143,20 +147,31 @@ def test_look_ahead_grows_for_short_chunks_and_comes_back_for_long_ones(driver: 
 def test_chunks_of_an_ended_run_are_acknowledged_without_computing(driver: Driver) -> None:
     driver.deliver(chunk(1, run="other"))
     driver.deliver(chunk(2, run="over"))
-    assert one(driver.send(e.RunEnded("over")), e.Ack).receipt == (1, 2)
+    assert one(driver.send(ended("over")), e.Ack).receipt == (1, 2)
     assert driver.deliver(chunk(3, run="over")) == [e.Ack((1, 3))]
 
 
 def test_the_answer_for_a_run_that_ended_meanwhile_is_not_published(driver: Driver) -> None:
     driver.deliver(chunk(1))
-    driver.send(e.RunEnded("r"))
+    driver.send(ended("r"))
     actions = driver.done()
     assert not only(actions, e.Publish)
     assert one(actions, e.Ack).receipt == (1, 1)
 
 
+def test_a_run_that_is_taken_up_again_under_a_later_term_is_computed(driver: Driver) -> None:
+    driver.send(ended("r", term=3))
+    assert started(driver.deliver(chunk((3 << 32) + 7))) == []
+    assert started(driver.deliver(chunk(4 << 32))) == [4 << 32]
+
+
+def test_the_end_of_another_definition_ends_nothing(driver: Driver) -> None:
+    driver.send(e.RunEnded("r", bytes([1]) * 32, 9))
+    assert started(driver.deliver(chunk(1))) == [1]
+
+
 def test_an_ended_run_is_forgotten_after_a_minute(driver: Driver) -> None:
-    driver.send(e.RunEnded("r"))
+    driver.send(ended("r"))
     driver.pass_time(59.0)
     assert started(driver.deliver(chunk(1))) == []
     driver.pass_time(2.0)

@@ -274,7 +274,7 @@ def test_silence_makes_it_ask_and_only_once_until_answered() -> None:
 
 def test_progress_breaks_the_silence() -> None:
     harness = Harness(definition())
-    for _ in range(10):
+    for _ in range(5):  # not so often that the chunks that were issued count as late
         harness.now += SILENCE_SECONDS - 0.1
         harness.progress()
         assert not harness.asks()
@@ -407,3 +407,17 @@ def test_what_is_merged_counts_for_the_watcher() -> None:
     harness.merge(*harness.publish())
     assert harness.scheduler.merged_blocks == 32 + 16 + 8 * 2
     assert (harness.scheduler.slots, harness.scheduler.consumers) == (2, 1)
+
+
+def test_it_asks_for_a_chunk_that_is_late_although_others_still_come_back() -> None:
+    harness = Harness(definition(2_000), chunk_blocks=1)
+    lost, *waiting = harness.publish()
+    asked = 0
+    while not asked and harness.now < 1_000.0 + 2 * PATIENCE_SECONDS:
+        harness.now += 1.0
+        harness.merge(waiting.pop(0))
+        published, asked = harness.actions()
+        waiting += published
+    assert asked
+    harness.join()
+    assert spans([lost])[0] in spans(harness.publish())

@@ -40,7 +40,7 @@ def status(**fields: Any) -> Status:
         "lane": Lane.LOW, "cells": 1, "samples": 512, "total_samples": 2048, "created": 0.0,
         "elapsed_seconds": 3.14, "error": None,
     }  # fmt: skip
-    return Status(runs=(RunStatus(**values | fields),), slots=4, consumers=2, clock=0.0)
+    return Status(runs=(RunStatus(**values | fields),), slots=4, consumers=2, clock=0.0, store="s")
 
 
 def shown(what: Any, width: int = 200) -> str:

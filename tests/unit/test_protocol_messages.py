@@ -50,7 +50,7 @@ VALID: dict[type, dict[str, Any]] = {
         "consumer": "c", "host": "h", "pool": "default", "slots": 2, "busy": 1,
         "state": "running", "version": "0.1.0",
     },
-    Finished: {"run": "r", "definition": b"\7" * 32, "state": "finished"},
+    Finished: {"run": "r", "definition": b"\7" * 32, "term": 1, "state": "finished"},
     Progress: {
         "run": "r", "epoch": 1, "sequence": 2, "cells": ({"cell": 0, "merged": ((0, 3),)},),
         "failed_attempts": (1, 2), "slots": 2, "consumers": 1, "merged_blocks": 3,
