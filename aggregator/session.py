@@ -12,7 +12,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from aggregator.books import RunBooks
+from prometheus_client import Counter
+
+from aggregator.books import Outcome, RunBooks
 from aggregator.estimates import result
 from aggregator.identity import check_identity
 from aggregator.ledger import Changes, EndedRun, Ledger
@@ -92,6 +94,7 @@ class Session:
         self._answers: asyncio.Queue[tuple[Delivery, Message]] = asyncio.Queue(OUTBOX)
         self._replies: list[tuple[Delivery, Message]] = []
         self._refuse = office.refuse
+        self._tally: list[tuple[Counter, int]] = []
 
     @classmethod
     async def begin(cls, broker: Broker, office: Office, *, adopt: bool) -> Self:
@@ -187,6 +190,9 @@ class Session:
             for delivery in batch:
                 self._apply(delivery)
             await self._commit(self.ledger.take_changes())
+            for counter, amount in self._tally:
+                counter.inc(amount)
+            self._tally.clear()
             await self._acknowledge(batch)
             self._tell()
 
@@ -205,17 +211,21 @@ class Session:
         message: Partial | Failure = decode(delivery.type, delivery.body, Partial, Failure)
         if isinstance(message, Partial):
             outcome = self.ledger.partial(message, now)
-            if outcome.value == "merged":
-                self._metrics.merged_samples.inc(message.statistics.samples)
+            if outcome is Outcome.MERGED:
+                self._count(self._metrics.merged_samples, message.statistics.samples)
         else:
             outcome = self.ledger.failure(message, now)
-            self._metrics.failures.labels(message.kind.value).inc()
-        self._metrics.results.labels(outcome.value).inc()
+            self._count(self._metrics.failures.labels(message.kind.value))
+        self._count(self._metrics.results.labels(outcome.value))
+
+    def _count(self, counter: Counter, amount: int = 1) -> None:
+        """Count once the batch is committed: what is not comes again."""
+        self._tally.append((counter, amount))
 
     def _on_dead_letter(self, delivery: Delivery, now: float) -> None:
         outcome = self.ledger.dead_letter(decode(delivery.type, delivery.body, Chunk), now)
-        self._metrics.results.labels(outcome.value).inc()
-        self._metrics.failures.labels("dead_letter").inc()
+        self._count(self._metrics.results.labels(outcome.value))
+        self._count(self._metrics.failures.labels("dead_letter"))
 
     def _on_telemetry(self, delivery: Delivery, now: float) -> None:
         telemetry: Telemetry = decode(delivery.type, delivery.body, Telemetry)

@@ -141,7 +141,9 @@ class RunSession:
         if result.state == RunState.FAILED.value:
             raise RunFailedError(f"run '{result.run}' failed: {result.error}")
         if result.state == RunState.CANCELLED.value:
-            raise RunCancelledError(f"run '{result.run}' was cancelled")
+            raise RunCancelledError(
+                f"run '{result.run}' was cancelled; `montemq resume {result.run}` takes it up again"
+            )
         return result
 
     async def _persist(self) -> Result:
@@ -227,7 +229,8 @@ class RunSession:
         except UnroutableError:
             self._error = TopologyMissingError(
                 f"the broker has no queue for pool '{pool}'; "
-                f"run `montemq broker init --pool {pool}`"
+                f"run `montemq broker init --pool {pool}`, then `montemq resume "
+                f"{self._submission.run}`"
             )
             self._events.put_nowait(None)
         except BrokerError as error:

@@ -1,6 +1,5 @@
 """The broker's address: where it comes from, what it may say, how to show it without secrets."""
 
-import os
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
@@ -96,8 +95,3 @@ def _heartbeat(query: str) -> int:
     if name != "heartbeat" or value not in allowed:
         raise UsageError(f"{_RULE}; after ? it may say heartbeat=1 to {MAX_HEARTBEAT_SECONDS} only")
     return allowed[value]
-
-
-def broker_from_environment() -> Broker:
-    """Return the address in MONTEMQ_AMQP_URL, or the default."""
-    return broker_from_url(os.environ.get(AMQP_URL_VARIABLE, DEFAULT_AMQP_URL))

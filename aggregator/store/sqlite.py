@@ -19,6 +19,7 @@ from protocol.errors import StoreError
 from protocol.results import Result
 
 BUSY_MILLISECONDS = 5_000
+MEMORY = ":memory:"
 
 
 class StaleEpochError(StoreError):
@@ -44,6 +45,8 @@ class Store:
         self._queries = _queries()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.name != MEMORY:
+                path.touch(mode=0o600)  # results are their owner's business
             self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._database.row_factory = sqlite3.Row
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):

@@ -44,7 +44,8 @@ def doctor(amqp_url: str, password_file: str | None, as_json: bool) -> None:
     broker = options.broker_of(amqp_url, password_file)
     checks = [*_machine(), *_broker(broker)]
     if as_json:
-        click.echo(json.dumps([vars(check) for check in checks]))
+        shown = [{"name": c.name, "ok": c.ok, "text": c.text} for c in checks]
+        click.echo(json.dumps(shown))
     else:
         for check in checks:
             click.echo(f"{'ok   ' if check.ok else 'WRONG'}  {check.name}: {check.text}")

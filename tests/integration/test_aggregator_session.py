@@ -13,8 +13,8 @@ import aiormq
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from aggregator.identity import WrongStoreError
 from aggregator.service import Aggregator, Settings
-from aggregator.session import WrongStoreError
 from protocol import topology
 from protocol.amqp_aio import Delivery, Link
 from protocol.errors import NoAggregatorError

@@ -7,10 +7,6 @@ import pytest
 
 from protocol.errors import UsageError
 from protocol.settings import (
-    AMQP_URL_VARIABLE,
-    DEFAULT_AMQP_URL,
-    Broker,
-    broker_from_environment,
     broker_from_url,
 )
 
@@ -119,13 +115,6 @@ def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(UsageError, match="password file cannot be read"):
         broker_from_url("amqp://u@host", str(tmp_path / "binary"))
-
-
-def test_the_environment_decides_and_there_is_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(AMQP_URL_VARIABLE, "amqp://a:b@c:1/d")
-    assert broker_from_environment() == Broker("c", 1, "a", "b", "d")
-    monkeypatch.delenv(AMQP_URL_VARIABLE)
-    assert broker_from_environment() == broker_from_url(DEFAULT_AMQP_URL)
 
 
 def test_an_address_reaches_another_process_whole() -> None:
