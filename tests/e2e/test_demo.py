@@ -25,11 +25,12 @@ REFERENCES = {"demo-asian": ("price", ASIAN_REFERENCE), "demo-pi": ("pi", math.p
 
 
 def processes_of(folder: str) -> list[int]:
-    """Return whoever works with this temporary directory: their environment says so."""
+    """Return whoever works in this temporary directory or below: their environment says so."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/environ"):
         try:
-            if f"TMPDIR={folder}".encode() in entry.read_bytes().split(b"\0"):
+            variables = entry.read_bytes().split(b"\0")
+            if any(variable.startswith(f"TMPDIR={folder}".encode()) for variable in variables):
                 found.append(int(entry.parent.name))
         except OSError:
             continue

@@ -106,18 +106,19 @@ def test_ctrl_c_leaves_no_process_and_no_file_even_of_a_killed_consumer(tmp_path
     require_rabbitmq()
     with tempfile.TemporaryDirectory(prefix="mc-") as temporary:
         up = Up(tmp_path, temporary)
-        victim = up.ready["pids"]["consumer"][0]
-        os.kill(victim, signal.SIGKILL)  # whatever it could not clear away is cleared away too
-        up.healed("consumer-0", victim)
-        everything = descendants(up.service.pid)
-        assert len(everything) > 6
-        assert list(Path(temporary).iterdir())
-        up.service.send(signal.SIGINT)
-        ended = up.service.wait(30)
-        assert ended.code == 0
-        assert not [process for process in everything if process.alive()]
-        assert list(Path(temporary).iterdir()) == []
-        assert not up.service.ready_file.exists()
+        with up.site:
+            victim = up.ready["pids"]["consumer"][0]
+            os.kill(victim, signal.SIGKILL)  # whatever it could not clear away is cleared away too
+            up.healed("consumer-0", victim)
+            everything = descendants(up.service.pid)
+            assert len(everything) > 6
+            assert list(Path(temporary).iterdir())
+            up.service.send(signal.SIGINT)
+            ended = up.service.wait(30)
+            assert ended.code == 0
+            assert not [process for process in everything if process.alive()]
+            assert list(Path(temporary).iterdir()) == []
+            assert not up.service.ready_file.exists()
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], []])
