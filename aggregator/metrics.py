@@ -10,8 +10,10 @@ from prometheus_client import (
 )
 
 from aggregator.books import Outcome
-from protocol.messages import RefusalReason, RunState
+from protocol.messages import FailureKind, RefusalReason, RunState
+from protocol.topology import DEAD_QUEUE, RESULTS_QUEUE, RPC_QUEUE, TELEMETRY_QUEUE
 
+DEAD_LETTER = "dead_letter"
 COMMIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -83,6 +85,10 @@ class Metrics:
             "montemq_store_epoch", "Epoch under which this aggregator writes.", registry=registry
         )
         Info("montemq_build", "Version of montemq.", registry=registry).info({"version": version})
+        for queue in (RESULTS_QUEUE, RPC_QUEUE, TELEMETRY_QUEUE, DEAD_QUEUE):
+            self.received.labels(queue)
+        for kind in (*FailureKind, DEAD_LETTER):
+            self.failures.labels(kind)
         for outcome in Outcome:
             self.results.labels(outcome.value)
         for reason in RefusalReason:

@@ -18,7 +18,7 @@ from aggregator.books import Outcome, RunBooks
 from aggregator.estimates import result
 from aggregator.identity import check_identity
 from aggregator.ledger import Changes, EndedRun, Ledger
-from aggregator.metrics import Metrics
+from aggregator.metrics import DEAD_LETTER, Metrics
 from aggregator.rpc import REQUESTS, Responder
 from aggregator.store.sqlite import Store
 from protocol import topology
@@ -225,7 +225,7 @@ class Session:
     def _on_dead_letter(self, delivery: Delivery, now: float) -> None:
         outcome = self.ledger.dead_letter(decode(delivery.type, delivery.body, Chunk), now)
         self._count(self._metrics.results.labels(outcome.value))
-        self._count(self._metrics.failures.labels("dead_letter"))
+        self._count(self._metrics.failures.labels(DEAD_LETTER))
 
     def _on_telemetry(self, delivery: Delivery, now: float) -> None:
         telemetry: Telemetry = decode(delivery.type, delivery.body, Telemetry)

@@ -106,6 +106,7 @@ def test_every_field_of_a_definition_survives(store: Store) -> None:
     books = RunBooks(RUN, of, "pool2", Lane.HIGH, NOW, term=2**31)
     ledger = Ledger(store.take_over())
     ledger.changes.runs[RUN] = books
+    ledger.changes.declared.add(RUN)
     store.commit(ledger.take_changes(), ledger.epoch)
     [found] = store.active_runs()
     assert found == books
