@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.streams import DRAWS, BlockStream, Words, philox4x32
+from protocol.streams import BlockStream, Words
 
 Doubles = NDArray[np.float64]
 
@@ -142,12 +142,12 @@ def cos_sin_turns(u: Doubles) -> tuple[Doubles, Doubles]:
     return cosine, sine
 
 
-def words(
+def uniforms(
     stream: BlockStream, dimensions: tuple[int, int], pairs: tuple[int, int]
-) -> tuple[Words, ...]:
-    """Return the four Philox words of a tile, each of shape (dimensions, pairs).
+) -> tuple[Doubles, Doubles]:
+    """Return the uniforms of even and of odd samples of a tile, each (dimensions, pairs).
 
-    The same bits as `BlockStream.words`, for a part of the block.
+    The same bits as `BlockStream.uniform_pairs`, for a part of the block.
 
     Parameters
     ----------
@@ -156,27 +156,15 @@ def words(
     dimensions, pairs
         First, and one past the last, of the dimensions and of the sample pairs.
     """
-    pair = np.arange(*pairs, dtype=np.uint64)[np.newaxis, :]
-    dimension = np.arange(*dimensions, dtype=np.uint64)[:, np.newaxis] + np.uint64(DRAWS << 24)
-    block, cell = (np.full((1, 1), word, dtype=np.uint64) for word in (stream.block, stream.cell))
-    return philox4x32((pair, dimension, block, cell), (stream.seed & 0xFFFFFFFF, stream.seed >> 32))
-
-
-def uniforms(
-    stream: BlockStream, dimensions: tuple[int, int], pairs: tuple[int, int]
-) -> tuple[Doubles, Doubles]:
-    """Return the uniforms of even and of odd samples; parameters as in `words`.
-
-    The same bits as `BlockStream.uniform_pairs`.
-    """
-    w0, w1, w2, w3 = words(stream, dimensions, pairs)
+    first, last = dimensions
+    w0, w1, w2, w3 = stream.words(first, last - first, pairs=pairs)
     return _uniform(w0, w1), _uniform(w2, w3)
 
 
 def normals(
     stream: BlockStream, dimensions: tuple[int, int], pairs: tuple[int, int]
 ) -> tuple[Doubles, Doubles]:
-    """Return standard normals of even and of odd samples; parameters as in `words`.
+    """Return standard normals of even and of odd samples; parameters as in `uniforms`.
 
     Box and Muller's transform (Annals of Mathematical Statistics 29, 1958) within one counter:
     the first uniform gives the radius, the second the angle in turns; the even sample gets the

@@ -66,14 +66,28 @@ class BlockStream:
     size: int
 
     def words(
-        self, first_dimension: int, dimensions: int, purpose: int = DRAWS
+        self,
+        first_dimension: int,
+        dimensions: int,
+        purpose: int = DRAWS,
+        pairs: tuple[int, int] | None = None,
     ) -> tuple[Words, ...]:
-        """Return the four words of each counter, each of shape (dimensions, size / 2)."""
-        pair = np.arange(self.size // 2, dtype=np.uint64)[np.newaxis, :]
+        """Return the four words of each counter, each of shape (dimensions, pairs).
+
+        Parameters
+        ----------
+        first_dimension, dimensions
+            Which dimensions.
+        purpose
+            What for.
+        pairs
+            First sample pair and one past the last; all size / 2 of them if None.
+        """
+        pair = np.arange(*(pairs or (0, self.size // 2)), dtype=np.uint64)[np.newaxis, :]
         first = (purpose << 24) + first_dimension
         dimension = np.arange(first, first + dimensions, dtype=np.uint64)[:, np.newaxis]
-        counter = (pair, dimension, np.uint64(self.block), np.uint64(self.cell))
-        return philox4x32(counter, (self.seed & 0xFFFFFFFF, self.seed >> 32))  # type: ignore[arg-type]
+        block, cell = (np.full((1, 1), word, dtype=np.uint64) for word in (self.block, self.cell))
+        return philox4x32((pair, dimension, block, cell), (self.seed & 0xFFFFFFFF, self.seed >> 32))
 
     def uniform_pairs(
         self, first_dimension: int, dimensions: int
