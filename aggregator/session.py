@@ -20,6 +20,7 @@ from aggregator.identity import check_identity
 from aggregator.ledger import Changes, EndedRun, Ledger
 from aggregator.metrics import DEAD_LETTER, Metrics
 from aggregator.rpc import REQUESTS, Responder
+from aggregator.store.holder import end_stopped_holder
 from aggregator.store.sqlite import Store
 from protocol import topology
 from protocol.amqp_aio import Delivery, Link
@@ -339,4 +340,12 @@ def _event_key(event: Progress | Finished) -> str:
 
 
 def _take_over(store: Store) -> tuple[int, list[RunBooks], list[EndedRun]]:
-    return store.take_over(), store.active_runs(), store.ended_runs()
+    try:
+        epoch = store.take_over()
+    except StoreError:
+        pid = end_stopped_holder(store.path)
+        if pid is None:
+            raise
+        log.warning("ended process %d, which was stopped in the middle of a commit", pid)
+        epoch = store.take_over()
+    return epoch, store.active_runs(), store.ended_runs()

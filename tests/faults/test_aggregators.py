@@ -5,6 +5,8 @@ Also what happens to runs when the store is one that an operator restored from a
 
 import shutil
 import signal
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import pika
@@ -67,7 +69,10 @@ def test_an_aggregator_that_was_stopped_replaced_and_woken_again_exits_without_h
     job = asian("woken-again")
     run = site.run(job, "--chunk-blocks", "1")
     site.reached(job, 0.2)
-    first.send(signal.SIGSTOP)
+    with closing(sqlite3.connect(site.store, isolation_level=None)) as database:
+        # A batch is on its way to the store, and has not got there.
+        database.execute("BEGIN IMMEDIATE")
+        first.send(signal.SIGSTOP)
     takes_over(second)
     site.assert_answer(job, run.wait())
     before = site.contents()
