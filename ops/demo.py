@@ -50,10 +50,10 @@ SHOWS = (
         },
     ),
     Show(
-        "Pi by darts: 67,108,864 of them",
+        "Pi by darts: 33,554,432 of them",
         "pi",
         math.pi,
-        {"run": {"model": "pi", "id": "demo-pi", "seed": 1}, "stop": {"samples": 67_108_864}},
+        {"run": {"model": "pi", "id": "demo-pi", "seed": 1}, "stop": {"samples": 33_554_432}},
     ),
 )  # fmt: skip
 
