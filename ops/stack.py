@@ -4,25 +4,19 @@ A service that dies is started again; the stack leaves nothing behind but a data
 was given.
 """
 
-import contextlib
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from ops.child_process import POLL_SECONDS, die_with_parent
 from ops.private_broker import PrivateBroker, free_port
-from protocol.errors import BrokerError, MontemqError
-from protocol.settings import AMQP_URL_VARIABLE, DEFAULT_PORT
+from ops.service import Service
+from protocol.errors import BrokerError, UsageError
+from protocol.settings import DEFAULT_PORT
 
-READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
 RESTART_SECONDS = 1.0
 """A service that dies sooner than this after its start is given a pause before the next one."""
@@ -31,101 +25,26 @@ LOOPBACK = "127.0.0.1"
 SHORT = 50
 
 
-@dataclass
-class Service:
-    """One child process: how to start it, and the process that runs now."""
-
-    name: str
-    arguments: list[str]
-    folder: Path
-    environment: dict[str, str]
-    quiet: bool
-    process: subprocess.Popen[bytes] = field(init=False)
-    started: float = field(init=False, default=0.0)
-
-    def start(self) -> None:
-        """Start the process; its log goes to stderr, or to a file when it shall be quiet."""
-        self._ready_file.unlink(missing_ok=True)
-        log = (self.folder / f"{self.name}.log").open("ab") if self.quiet else None
-        command = [sys.executable, "-m", "ops.cli", *self.arguments]
-        self.process = subprocess.Popen(  # noqa: S603 - our own command line
-            [*command, "--ready-file", str(self._ready_file)],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for the stack, which stops its parts in order
-            preexec_fn=die_with_parent(),  # noqa: PLW1509
-        )
-        if log is not None:
-            log.close()
-        self.started = time.monotonic()
-
-    def wait_until_ready(self) -> dict[str, Any]:
-        """Return what the service says of itself once it is ready.
-
-        Raises
-        ------
-        MontemqError
-            It ended, or took too long.
-        """
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise MontemqError(f"{self.name} did not start: {self._last_line()}")
-            with contextlib.suppress(FileNotFoundError):
-                content: dict[str, Any] = json.loads(self._ready_file.read_text(encoding="utf-8"))
-                return content
-            time.sleep(POLL_SECONDS)
-        raise MontemqError(f"{self.name} is not ready after {READY_SECONDS:.0f} s")
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal, if the process still runs."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
-
-    def stop(self, seconds: float) -> None:
-        """Wait for the end that a signal has asked for, and make sure of it."""
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-    @property
-    def _ready_file(self) -> Path:
-        return self.folder / f"{self.name}.ready"
-
-    def _last_line(self) -> str:
-        log = self.folder / f"{self.name}.log"
-        lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if self.quiet else []
-        said = [line for line in lines if line.strip()]
-        return said[-1] if said else f"exit code {self.process.returncode}"
-
-
 class Stack:
     """Broker, aggregator and consumers; `start` makes one, leaving the context ends it.
 
     Attributes
     ----------
-    node
-        The private broker.
     folder, scratch
         What persists if a data directory was given, and what is removed by `stop`.
-    amqp_url, http_url
-        Where broker and aggregator listen.
+    http_url
+        Where the aggregator listens.
     aggregator, consumers
         The services.
     """
 
-    def __init__(self, node: PrivateBroker, folder: Path, scratch: Path, *, quiet: bool) -> None:
-        self.node = node
+    def __init__(self, folder: Path, scratch: Path, *, quiet: bool) -> None:
         self.folder = folder
         self.scratch = scratch
-        self.amqp_url = node.url
         self.http_url = ""
         self.aggregator: Service | None = None
         self.consumers: list[Service] = []
+        self._node: PrivateBroker | None = None
         self._quiet = quiet
         self._names = 0
 
@@ -161,27 +80,30 @@ class Stack:
             A part did not start; what had been started is stopped again.
         """
         scratch = _scratch()
+        stack = cls(data_dir or scratch, scratch, quiet=quiet)
         try:
-            folder = data_dir or scratch
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            node = start_broker(folder / "broker", prefer_port)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
-        stack = cls(node, folder, scratch, quiet=quiet)
-        try:
-            stack._start_services(consumers, slots, http)
+            _make_directory(stack.folder)
+            stack._start(consumers, slots, http, prefer_port)
         except BaseException:
             stack.stop()
             raise
         return stack
 
+    @property
+    def node(self) -> PrivateBroker:
+        """The private broker."""
+        assert self._node is not None  # noqa: S101 - a started stack has one
+        return self._node
+
+    @property
+    def amqp_url(self) -> str:
+        """Where the broker listens, password included."""
+        return self.node.url
+
     def launch_consumer(self, slots: int | None) -> Service:
         """Start one more consumer, without waiting until it is ready."""
-        service = self._service(f"consumer-{self._names}", ["consumer", *_slots(slots)])
-        self._names += 1
-        service.start()
-        self.consumers.append(service)
+        service = self._load_consumer(slots)
+        service.connect(self.amqp_url)
         return service
 
     def kill(self, service: Service) -> None:
@@ -201,6 +123,7 @@ class Stack:
                 if time.monotonic() - service.started < RESTART_SECONDS:
                     time.sleep(RESTART_SECONDS)
                 service.start()
+                service.connect(self.amqp_url)
                 service.wait_until_ready()
                 said.append(f"{service.name} had died and was started again")
         return said
@@ -226,7 +149,8 @@ class Stack:
                 service.signal(signal.SIGTERM)
             for service in group:
                 service.stop(max(1.0, deadline - time.monotonic()))
-        self.node.stop()
+        if self._node is not None:
+            self._node.stop()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -235,18 +159,36 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _start_services(self, consumers: int, slots: int | None, http: tuple[str, int]) -> None:
-        store = str(self.folder / "store.sqlite")
+    def _start(
+        self, consumers: int, slots: int | None, http: tuple[str, int], prefer_port: int | None
+    ) -> None:
+        # The services load while the broker boots: neither keeps two cores busy.
+        self.aggregator = self._load_aggregator(http)
+        for _ in range(consumers):
+            self._load_consumer(slots)
+        self._node = start_broker(self.folder / "broker", prefer_port)
+        for service in self._services():
+            service.connect(self.amqp_url)
+        self.http_url = self.aggregator.wait_until_ready()["http_url"]
+        for service in self.consumers:
+            service.wait_until_ready()
+
+    def _load_aggregator(self, http: tuple[str, int]) -> Service:
         host, port = http
         # A fixed port, so that the address stays the same when the aggregator is started again.
-        port = port or free_port(host)
-        arguments = ["aggregator", "--store", store, "--http", f"{host}:{port}"]
-        self.aggregator = self._service("aggregator", arguments)
-        self.aggregator.start()
-        starting = [self.launch_consumer(slots) for _ in range(consumers)]
-        self.http_url = self.aggregator.wait_until_ready()["http_url"]
-        for service in starting:
-            service.wait_until_ready()
+        address = f"{host}:{port or free_port(host)}"
+        store = str(self.folder / "store.sqlite")
+        service = self._service("aggregator", ["aggregator", "--store", store, "--http", address])
+        service.start()
+        return service
+
+    def _load_consumer(self, slots: int | None) -> Service:
+        arguments = [] if slots is None else ["--slots", str(slots)]
+        service = self._service(f"consumer-{self._names}", ["consumer", *arguments])
+        self._names += 1
+        service.start()
+        self.consumers.append(service)
+        return service
 
     def _services(self) -> list[Service]:
         return [*([self.aggregator] if self.aggregator else []), *self.consumers]
@@ -254,8 +196,7 @@ class Stack:
     def _service(self, name: str, arguments: list[str]) -> Service:
         # Killed processes leave temporary files behind, which go with the scratch directory.
         temporary = {"TMPDIR": str(self.scratch)}
-        environment = os.environ | {AMQP_URL_VARIABLE: self.amqp_url} | temporary
-        return Service(name, arguments, self.scratch, environment, self._quiet)
+        return Service(name, arguments, self.scratch, os.environ | temporary, self._quiet)
 
 
 def _scratch() -> Path:
@@ -294,5 +235,8 @@ def declare_topology(node: PrivateBroker) -> None:
     asyncio.run(declare())
 
 
-def _slots(slots: int | None) -> list[str]:
-    return [] if slots is None else ["--slots", str(slots)]
+def _make_directory(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"the data directory {folder} is unusable: {error.strerror}") from None

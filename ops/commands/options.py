@@ -13,6 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 from protocol.errors import UsageError
 from protocol.settings import AMQP_URL_VARIABLE, DEFAULT_AMQP_URL, Broker, broker_from_url
 
+STDIN = "-"
+"""Address that stands for a line of standard input: nobody else can read it there."""
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -29,7 +32,7 @@ def amqp(function: Function) -> Function:
         default=DEFAULT_AMQP_URL,
         show_default=True,
         show_envvar=True,
-        help="The broker's address.",
+        help="The broker's address; - reads it from standard input.",
     )(function)
 
 
@@ -44,7 +47,8 @@ ready_file = click.option(
 
 def broker_of(amqp_url: str, password_file: str | None) -> Broker:
     """Return the broker that the options name."""
-    return broker_from_url(amqp_url, password_file)
+    url = sys.stdin.readline().strip() if amqp_url == STDIN else amqp_url
+    return broker_from_url(url, password_file)
 
 
 def address(text: str, option: str) -> tuple[str, int]:

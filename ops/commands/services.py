@@ -28,9 +28,11 @@ def consumer(
 ) -> None:
     """Simulate on this machine until Ctrl-C; running chunks are finished first."""
     from consumer.agent import run_agent  # noqa: PLC0415
+    from consumer.slots import start_server  # noqa: PLC0415
 
     pool = options.pool_name(pool)
     options.log_to_stderr()
+    start_server()  # before an address is waited for: it loads what slots need
     broker = options.broker_of(amqp_url, password_file)
 
     def ready() -> None:

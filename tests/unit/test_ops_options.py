@@ -1,5 +1,6 @@
 """Pure pieces of the command line: addresses, pools, and what models say of themselves."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,17 @@ def test_the_asian_option_has_units_bounds_and_defaults() -> None:
     assert "spot: Price of the underlying at time 0 (number, currency, above 0" in text
     assert "(call|put" in text.replace("strike", "")
     assert "default 252" in text
+
+
+def test_a_dash_reads_the_broker_address_from_standard_input(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("amqp://mc:secret@broker.example:5673/\n"))
+    broker = options.broker_of("-", None)
+    assert (broker.host, broker.port, broker.password) == ("broker.example", 5673, "secret")
+
+
+def test_a_standard_input_without_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(UsageError, match="the AMQP address must read"):
+        options.broker_of("-", None)
