@@ -7,11 +7,13 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
-from protocol.definition import Definition, Lane, Name, RunId, Sampling, Seed, Stop
+from protocol.definition import Definition, Lane, Name, ParamValue, RunId, Sampling, Seed, Stop
 from protocol.errors import UsageError
 from protocol.model import Model, validated
 from protocol.registry import load_model
@@ -83,17 +85,32 @@ def read_run_file(path: Path) -> RunFile:
     return parse(content, str(path))
 
 
-def parse(content: Mapping[str, Any], where: str) -> RunFile:
+def parse(
+    content: Mapping[str, Any], where: str, options: Mapping[str, str] = MappingProxyType({})
+) -> RunFile:
     """Check the sections of a run file.
+
+    Parameters
+    ----------
+    content
+        The sections.
+    where
+        What a complaint begins with, such as the file's path.
+    options
+        Fields, such as `stop.samples`, that were not given there but by an option of this name.
 
     Raises
     ------
     UsageError
-        One sentence that names the field, the value and what is allowed.
+        One sentence that names the field, or the option, the value and what is allowed.
     """
     try:
         return RunFile.model_validate(content)
     except ValidationError as error:
+        field = _field(error)
+        if field in options:
+            text = _complaint(error).removeprefix(field)
+            raise UsageError(f"{options[field]}{text}") from None
         raise UsageError(f"{where}: {_complaint(error)}") from None
 
 
@@ -136,9 +153,7 @@ def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submi
     model = load_model(file.run.model)
     seed = secrets.randbits(64) if file.run.seed is None else file.run.seed
     block_size = file.sampling.block_size
-    cells = [
-        validated(model, params, where).params() for where, params in _cells(file, dict(settings))
-    ]
+    cells = [_cell(model, params, where) for where, params in _cells(file, dict(settings))]
     try:
         definition = Definition(
             model=model.name,
@@ -177,6 +192,13 @@ def _cells(file: RunFile, settings: dict[str, Any]) -> Iterator[tuple[str, dict[
             yield "params" if number is None else f"cells[{number}]", merged
 
 
+def _cell(model: type[Model], params: dict[str, Any], where: str) -> dict[str, ParamValue]:
+    if params and not model.model_fields:
+        name = next(iter(params))
+        raise UsageError(f"{where}.{name} is no parameter of model '{model.name}', which has none")
+    return validated(model, params, where).params()
+
+
 def _sampling(section: _Sampling, model: type[Model]) -> Sampling:
     offered = [method.value for method in model.methods]
     if section.method not in offered:
@@ -190,14 +212,21 @@ def _sampling(section: _Sampling, model: type[Model]) -> Sampling:
 
 
 def _complaint(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
+    first, field = _first(error), _field(error)
     if first["type"] == "extra_forbidden":
         section = RunFile.model_fields if len(first["loc"]) == 1 else _fields(str(first["loc"][0]))
         return f"{field} is unknown; allowed are {', '.join(section)}"
     if not field:
         return first["msg"].removeprefix("Value error, ")
     return f"{field} = {first['input']!r:.80} is not allowed: {first['msg']}"
+
+
+def _field(error: ValidationError) -> str:
+    return ".".join(str(part) for part in _first(error)["loc"])
+
+
+def _first(error: ValidationError) -> ErrorDetails:
+    return error.errors(include_url=False, include_context=False)[0]
 
 
 def _fields(section: str) -> list[str]:

@@ -10,11 +10,20 @@ import click
 from ops.commands import options
 from producer.runfile import RunFile, Submission, parse, read_run_file, setting, submission
 from protocol.definition import Lane
-from protocol.errors import UsageError
+from protocol.registry import load_model
 from protocol.results import Result
 from protocol.settings import Broker
 
 SUFFIX = ".toml"
+
+OPTIONS = {
+    "seed": ("run", "seed", "--seed"),
+    "samples": ("stop", "samples", "--samples"),
+    "run_id": ("run", "id", "--id"),
+    "pool": ("run", "pool", "--pool"),
+    "lane": ("run", "lane", "--lane"),
+}
+"""Section and field of a run file that each option overrides."""
 
 
 @click.command()
@@ -114,16 +123,19 @@ async def _interruptible(work: Any) -> Result:
 
 def _run_file(what: str, fields: dict[str, Any]) -> RunFile:
     """Return the run file with the command line's fields laid over it."""
-    samples = fields.pop("samples")
-    given = {"id" if k == "run_id" else k: v for k, v in fields.items() if v is not None}
+    content = _content(what)
+    options = {}
+    for name, value in fields.items():
+        if value is not None:
+            section, field, option = OPTIONS[name]
+            content[section] = content.get(section, {}) | {field: value}
+            options[f"{section}.{field}"] = option
+    return parse(content, what, options)
+
+
+def _content(what: str) -> dict[str, Any]:
     path = Path(what)
-    if what.endswith(SUFFIX) or path.is_file():
-        content = read_run_file(path).model_dump(exclude_unset=True)
-    elif "/" in what:
-        raise UsageError(f"the run file {what} does not exist")
-    else:
-        content = {"run": {"model": what}}
-    content["run"] = content.get("run", {}) | given
-    if samples is not None:
-        content["stop"] = content.get("stop", {}) | {"samples": samples}
-    return parse(content, "command line" if given else what)
+    if what.endswith(SUFFIX) or "/" in what or path.is_file():
+        return read_run_file(path).model_dump(exclude_unset=True)
+    load_model(what)  # whatever is no file's name was meant as a model's
+    return {"run": {"model": what}}

@@ -152,11 +152,15 @@ def test_without_consumers_a_run_says_what_it_waits_for(site: Site) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("run", "po"), "model = 'po' is not installed"),
+        (("run", "po"), "model = 'po' is not installed; installed are "),
+        (("run", ""), "model = '' is not installed; installed are "),
+        (("run", "/"), "the run file / cannot be read: Is a directory"),
+        (("run", "pi", "--samples", "0"), "montemq: --samples = 0 is not allowed: "),
+        (("run", "pi", "--set", "x=1"), "params.x is no parameter of model 'pi', which has none"),
         (("run", "asian", "--set", "volatility=-1"), "params.volatility = -1"),
         (("run", "asian", "--set", "colour=red"), "params.colour is no parameter"),
         (("run", "missing.toml"), "missing.toml cannot be read"),
-        (("run", "pi", "--id", "a.b"), "run.id = 'a.b' is not allowed"),
+        (("run", "pi", "--id", "a.b"), "montemq: --id = 'a.b' is not allowed"),
         (("status", "--amqp-url", "http://x"), "the AMQP address must read"),
         (("consumer", "--pool", "No Pool"), "pool = 'No Pool' is not allowed"),
         (("results", "unheard-of"), "run 'unheard-of' is not known"),

@@ -214,6 +214,14 @@ def test_a_wrong_section_names_field_value_and_rule(
     assert complaint(text, tmp_path).startswith(expected)
 
 
+def test_a_field_that_an_option_gave_is_named_by_the_option() -> None:
+    content = {"run": {"model": "pi", "seed": -1}, "stop": {"samples": 10}}
+    with pytest.raises(UsageError, match=r"^--seed = -1 is not allowed: "):
+        parse(content, "job.toml", {"run.seed": "--seed"})
+    with pytest.raises(UsageError, match=r"^job.toml: run.seed = -1 is not allowed: "):
+        parse(content, "job.toml", {"stop.samples": "--samples"})
+
+
 @pytest.mark.parametrize(
     ("sections", "expected"),
     [
@@ -259,6 +267,11 @@ def test_a_wrong_parameter_names_the_field(sections: dict[str, Any], expected: s
     with pytest.raises(UsageError) as refused:
         from_model("asian", **sections)
     assert expected in str(refused.value)
+
+
+def test_a_model_without_parameters_says_so() -> None:
+    with pytest.raises(UsageError, match=r"^params.x is no parameter .* 'pi', which has none$"):
+        from_model("pi", "x=1")
 
 
 def test_too_many_cells_are_refused_before_they_are_made() -> None:
