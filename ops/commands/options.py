@@ -1,6 +1,8 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what is read or written because of them."""
 
+import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -74,6 +76,17 @@ def log_to_stderr() -> None:
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+
+
+def write_ready(path: Path | None, content: object) -> None:
+    """Write a ready file at once or not at all, for its owner only: it may hold a password."""
+    if path is None:
+        return
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(content, file)
+    draft.replace(path)
 
 
 def pool_name(text: str) -> str:

@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from ops.commands import options
+from ops.commands.answers import ask_once, show
 from producer.runfile import RunFile, Submission, parse, read_run_file, setting, submission
 from protocol.definition import Lane
+from protocol.messages import Declare, ResumeRequest
 from protocol.registry import load_model
 from protocol.results import Result
 from protocol.settings import Broker
@@ -67,9 +69,6 @@ def resume(
     run_id: str, timeout: float | None, amqp_url: str, password_file: str | None, as_json: bool
 ) -> None:
     """Take a run up again from what is missing, also a failed or cancelled one."""
-    from ops.commands.queries import ask_once  # noqa: PLC0415 - avoids a cycle of imports
-    from protocol.messages import Declare, ResumeRequest  # noqa: PLC0415
-
     broker = options.broker_of(amqp_url, password_file)
     declared = ask_once(broker, lambda: ResumeRequest(run=run_id), Declare)
     job = Submission(declared.run, declared.definition, declared.pool, Lane(declared.lane))
@@ -100,16 +99,6 @@ def follow(
                 err=True,
             )
             raise KeyboardInterrupt from None
-
-
-def show(result: Result, *, as_json: bool) -> None:
-    """Print a result on stdout."""
-    if as_json:
-        click.echo(result.model_dump_json())
-        return
-    from producer.tables import print_result  # noqa: PLC0415 - rich loads when it is shown
-
-    print_result(result)
 
 
 async def _interruptible(work: Any) -> Result:

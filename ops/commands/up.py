@@ -8,7 +8,6 @@ from typing import NoReturn
 import click
 
 from ops.commands import options
-from ops.commands.services import write_ready
 from ops.stack import Stack
 
 WATCH_SECONDS = 0.25
@@ -38,7 +37,7 @@ def up(
         click.echo(f"AMQP {stack.amqp_url}")
         click.echo(f"HTTP {stack.http_url}")
         click.echo(f"ready; use it with: export MONTEMQ_AMQP_URL={stack.amqp_url}", err=True)
-        write_ready(ready_file, stack.description())
+        options.write_ready(ready_file, stack.description())
         with contextlib.suppress(KeyboardInterrupt):
             _watch(stack, ready_file)
         click.echo("stopping …", err=True)
@@ -51,4 +50,4 @@ def _watch(stack: Stack, ready_file: Path | None) -> NoReturn:
         time.sleep(WATCH_SECONDS)
         for sentence in stack.revive():
             click.echo(sentence, err=True)
-            write_ready(ready_file, stack.description())
+            options.write_ready(ready_file, stack.description())
