@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,25 @@ def address(text: str, option: str) -> tuple[str, int]:
     if not separator or not host or not port.isdecimal() or int(port) > 65_535:  # noqa: PLR2004
         raise UsageError(f"{option} = {text!r} must read HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def listening_address(text: str, option: str) -> tuple[str, int]:
+    """Read HOST:PORT of something that shall listen there, port 0 for any free one.
+
+    Raises
+    ------
+    UsageError
+        It is nothing of the kind, or this machine cannot listen there now.
+    """
+    host, port = address(text, option)
+    try:
+        for family, *_, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.socket(family) as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(place)
+    except OSError as error:
+        raise UsageError(f"{option} = {text!r} cannot be listened on: {error.strerror}") from None
+    return host, port
 
 
 def interrupt_on_signals() -> None:

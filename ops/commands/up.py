@@ -31,8 +31,8 @@ def up(
     The broker listens on loopback only; whoever can log in to this machine can use it.
     """
     options.interrupt_on_signals()
+    address = options.listening_address(http, "--http")
     click.echo("starting broker, aggregator and consumers …", err=True)
-    address = options.address(http, "--http")
     with Stack.start(consumers=consumers, slots=slots, data_dir=data_dir, http=address) as stack:
         click.echo(f"AMQP {stack.amqp_url}")
         click.echo(f"HTTP {stack.http_url}")
