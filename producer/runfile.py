@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from protocol.definition import Definition, Lane, Name, ParamValue, RunId, Sampling, Seed, Stop
+from protocol.definition import Definition, Lane, Name, RunId, Sampling, Seed, Stop
 from protocol.errors import UsageError
 from protocol.model import Model, validated
 from protocol.registry import load_model
@@ -37,7 +37,7 @@ class _Section(BaseModel):
 
 
 class _Run(_Section):
-    model: Name | None = None
+    model: str | None = None
     id: RunId | None = None
     seed: Seed | None = None
     pool: Name = "default"
@@ -151,9 +151,13 @@ def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submi
     if file.run.model is None:
         raise UsageError("run.model is missing; `montemq models` lists what can be run")
     model = load_model(file.run.model)
+    if not model.model_fields and (given := next(_given(file, settings), None)):
+        raise UsageError(f"{given} is no parameter of model '{model.name}', which has none")
     seed = secrets.randbits(64) if file.run.seed is None else file.run.seed
     block_size = file.sampling.block_size
-    cells = [_cell(model, params, where) for where, params in _cells(file, dict(settings))]
+    cells = [
+        validated(model, params, where).params() for where, params in _cells(file, dict(settings))
+    ]
     try:
         definition = Definition(
             model=model.name,
@@ -169,6 +173,13 @@ def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submi
         raise UsageError(_complaint(error).replace("block_size", "sampling.block_size")) from None
     run = file.run.id or f"{model.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     return Submission(run, definition, file.run.pool, Lane(file.run.lane))
+
+
+def _given(file: RunFile, settings: Sequence[tuple[str, Any]]) -> Iterator[str]:
+    """Yield where each parameter is given, and its name."""
+    yield from (f"params.{name}" for name in [*dict(settings), *file.params])
+    yield from (f"cells[{n}].{name}" for n, cell in enumerate(file.cells) for name in cell)
+    yield from (f"sweep.{name}" for name in file.sweep)
 
 
 def _cells(file: RunFile, settings: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -190,13 +201,6 @@ def _cells(file: RunFile, settings: dict[str, Any]) -> Iterator[tuple[str, dict[
         for point in itertools.product(*sweep):
             merged = file.params | overrides | dict(point) | settings
             yield "params" if number is None else f"cells[{number}]", merged
-
-
-def _cell(model: type[Model], params: dict[str, Any], where: str) -> dict[str, ParamValue]:
-    if params and not model.model_fields:
-        name = next(iter(params))
-        raise UsageError(f"{where}.{name} is no parameter of model '{model.name}', which has none")
-    return validated(model, params, where).params()
 
 
 def _sampling(section: _Sampling, model: type[Model]) -> Sampling:

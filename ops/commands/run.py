@@ -12,7 +12,6 @@ from ops.commands.answers import ask_once, show
 from producer.runfile import RunFile, Submission, parse, read_run_file, setting, submission
 from protocol.definition import Lane
 from protocol.messages import Declare, ResumeRequest
-from protocol.registry import load_model
 from protocol.results import Result
 from protocol.settings import Broker
 
@@ -126,5 +125,4 @@ def _content(what: str) -> dict[str, Any]:
     path = Path(what)
     if what.endswith(SUFFIX) or "/" in what or path.is_file():
         return read_run_file(path).model_dump(exclude_unset=True)
-    load_model(what)  # whatever is no file's name was meant as a model's
     return {"run": {"model": what}}

@@ -269,9 +269,21 @@ def test_a_wrong_parameter_names_the_field(sections: dict[str, Any], expected: s
     assert expected in str(refused.value)
 
 
-def test_a_model_without_parameters_says_so() -> None:
-    with pytest.raises(UsageError, match=r"^params.x is no parameter .* 'pi', which has none$"):
-        from_model("pi", "x=1")
+@pytest.mark.parametrize(
+    ("settings", "sections", "where"),
+    [
+        (("x=1",), {}, "params.x"),
+        ((), {"params": {"x": 1}}, "params.x"),
+        ((), {"cells": [{}, {"x": 1}]}, "cells[1].x"),
+        ((), {"sweep": {"x": [1]}}, "sweep.x"),
+    ],
+)
+def test_a_model_without_parameters_says_so(
+    settings: tuple[str, ...], sections: dict[str, Any], where: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        from_model("pi", *settings, **sections)
+    assert str(refused.value) == f"{where} is no parameter of model 'pi', which has none"
 
 
 def test_too_many_cells_are_refused_before_they_are_made() -> None:
