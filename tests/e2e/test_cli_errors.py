@@ -128,7 +128,9 @@ def test_a_pool_without_queues_is_named_together_with_the_remedy(site: Site) -> 
     site.aggregator().ready()
     run = site.command("run", "pi", "--samples", "1000", "--pool", "gpu", "--timeout", "9")
     assert run.code == 3
-    assert "montemq broker init --pool gpu" in run.err.splitlines()[-1]
+    assert "`montemq broker init --pool gpu`, then this command again" in run.err.splitlines()[-1]
+    # It was not declared either: nobody would ever end it.
+    assert site.command("status", "--json").json["runs"] == []
     consumer = site.start("consumer", "--slots", "1", "--pool", "gpu").wait(SOON)
     assert_one_sentence("consumer", consumer, "run `montemq broker init")
 
