@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from protocol.definition import Definition, Lane, Name, RunId, Sampling, Seed, Stop
 from protocol.errors import UsageError
+from protocol.messages import Declare, encode
 from protocol.model import Model, validated
 from protocol.registry import load_model
 
@@ -30,6 +31,11 @@ class Submission:
     definition: Definition
     pool: str
     lane: Lane
+
+    @property
+    def declaration(self) -> Declare:
+        """The request that declares it."""
+        return Declare(run=self.run, definition=self.definition, pool=self.pool, lane=self.lane)
 
 
 class _Section(BaseModel):
@@ -133,7 +139,9 @@ def setting(text: str) -> tuple[str, Any]:
     return name, content["value"] if len(content) == 1 else value
 
 
-def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submission:
+def submission(
+    file: RunFile, settings: Sequence[tuple[str, Any]] = (), where: str = "the run"
+) -> Submission:
     """Validate a run against its model and return what is to be declared.
 
     Parameters
@@ -142,6 +150,8 @@ def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submi
         The run file, or its equivalent from the command line.
     settings
         Parameters that override `[params]`.
+    where
+        What a complaint about the whole begins with, such as the file's path.
 
     Raises
     ------
@@ -172,7 +182,14 @@ def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submi
     except ValidationError as error:
         raise UsageError(_complaint(error).replace("block_size", "sampling.block_size")) from None
     run = file.run.id or f"{model.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    return Submission(run, definition, file.run.pool, Lane(file.run.lane))
+    found = Submission(run, definition, file.run.pool, Lane(file.run.lane))
+    size = len(encode(found.declaration))
+    if size > Declare.limit:
+        raise UsageError(
+            f"{where}: with its {len(cells)} cells the run takes {size} bytes, "
+            f"allowed are {Declare.limit}; make several runs of it"
+        )
+    return found
 
 
 def _given(file: RunFile, settings: Sequence[tuple[str, Any]]) -> Iterator[str]:

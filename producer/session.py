@@ -32,7 +32,6 @@ from protocol.errors import (
 )
 from protocol.messages import (
     Chunk,
-    Declare,
     Finished,
     Headline,
     Missing,
@@ -189,13 +188,8 @@ class RunSession:
 
     async def _declare(self, link: Link) -> None:
         self._scheduler.leads(leads=self._leads)
-        request = Declare(
-            run=self._submission.run,
-            definition=self._submission.definition,
-            pool=self._submission.pool,
-            lane=self._submission.lane,
-        )
-        self._scheduler.joined(await ask(link, request, Missing), time.monotonic())
+        answer = await ask(link, self._submission.declaration, Missing)
+        self._scheduler.joined(answer, time.monotonic())
         self._declared = True
         self._show()
 

@@ -54,7 +54,7 @@ def run(
     WHAT is a run file (TOML), or the name of a model with parameters given by --set.
     """
     file = _run_file(what, fields)
-    job = submission(file, [setting(text) for text in settings])
+    job = submission(file, [setting(text) for text in settings], where=what)
     broker = options.broker_of(amqp_url, password_file)
     show(follow(broker, job, timeout, chunk_blocks), as_json=as_json)
 

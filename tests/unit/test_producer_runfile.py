@@ -1,5 +1,6 @@
 """Run files and settings: what they become, and the sentence for each way to get them wrong."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from producer.runfile import MAX_FILE_BYTES, Submission, parse, read_run_file, setting, submission
 from protocol.definition import DEFAULT_SAMPLES, Lane, Method, RunId
 from protocol.errors import UsageError
-from protocol.messages import Declare
+from protocol.messages import Declare, decode, encode
 
 FULL = """\
 [run]
@@ -83,7 +84,8 @@ def test_cells_times_sweep_is_a_cartesian_product_in_the_order_of_the_file(tmp_p
 
 def test_a_submission_can_be_declared(tmp_path: Path) -> None:
     found = read(tmp_path, FULL)
-    request = Declare(run=found.run, definition=found.definition, pool=found.pool, lane=found.lane)
+    request = decode(Declare.type, encode(found.declaration), Declare)
+    assert request == found.declaration
     assert request.definition.hash == found.definition.hash
 
 
@@ -292,6 +294,18 @@ def test_too_many_cells_are_refused_before_they_are_made() -> None:
         from_model("asian", cells=[{}, {}], sweep=sweep)
     exactly = {"strike": [float(k) for k in range(1, 5001)]}
     assert len(from_model("asian", cells=[{}, {}], sweep=exactly).definition.cells) == 10_000
+
+
+def test_a_run_too_large_to_be_declared_names_file_cells_and_limit() -> None:
+    times = [k / 400 for k in range(1, 401)]
+    content = {"run": {"model": "asian"}, "params": {"fixing_times": times}}
+    file = parse(content | {"cells": [{"strike": float(k)} for k in range(1, 3001)]}, "big.toml")
+    with pytest.raises(UsageError) as refused:
+        submission(file, where="big.toml")
+    sentence = r"big\.toml: with its 3000 cells the run takes (\d+) bytes, allowed are 8388608; "
+    found = re.match(sentence, str(refused.value))
+    assert found
+    assert 3000 * 400 * 9 < int(found[1]) < 3000 * 401 * 10
 
 
 def test_a_generated_id_is_a_run_id() -> None:
