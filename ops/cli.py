@@ -1,18 +1,15 @@
-"""The program `montemq`: finds the command, and turns errors into one sentence and an exit code.
+"""The program `montemq`: finds the command and runs it.
 
 Commands are imported when they are called, so that `montemq --help` stays quick.
 """
 
 import importlib
-import os
 import sys
 from typing import NoReturn
 
 import click
 
-from protocol.errors import MontemqError
-
-INTERRUPTED = 130
+from ops.exit_codes import exit_code
 
 COMMANDS = {
     "up": ("ops.commands.up:up", "Run a broker, an aggregator and consumers on this machine."),
@@ -62,26 +59,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the program."""
-    sys.exit(_run())
-
-
-def _run() -> int:
-    try:
-        code = cli.main(prog_name="montemq", standalone_mode=False)
-        sys.stdout.flush()
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except MontemqError as error:
-        click.echo(f"montemq: {error}", err=True)
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has left; Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return code if isinstance(code, int) else 0
+    sys.exit(exit_code("montemq", lambda: cli.main(prog_name="montemq", standalone_mode=False)))
 
 
 if __name__ == "__main__":

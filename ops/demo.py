@@ -11,12 +11,12 @@ import click
 from rich.console import Console
 
 from ops.commands.options import interrupt_on_signals
+from ops.exit_codes import exit_code
 from ops.stack import Stack
 from producer.progress import ProgressDisplay
 from producer.runfile import parse, submission
 from producer.session import RunSession, Update
 from producer.tables import with_error
-from protocol.errors import MontemqError
 from protocol.results import Estimate, Result
 
 CONSUMERS, SLOTS = 2, 1
@@ -128,17 +128,7 @@ def _distance(estimate: Estimate, reference: float) -> str:
 
 def main() -> int:
     """Run the demonstration and return the exit code."""
-    try:
-        demo.main(prog_name="./ops/demo", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except MontemqError as error:
-        click.echo(f"demo: {error}", err=True)
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        return 130
-    return 0
+    return exit_code("demo", lambda: demo.main(prog_name="./ops/demo", standalone_mode=False))
 
 
 if __name__ == "__main__":

@@ -238,8 +238,9 @@ class PrivateBroker:
 
 def free_port(host: str) -> int:
     """Return a TCP port that was free at this address a moment ago."""
-    with socket.socket() as listener:
-        listener.bind((host, 0))
+    family, *_, place = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family) as listener:
+        listener.bind(place)
         return int(listener.getsockname()[1])
 
 

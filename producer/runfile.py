@@ -7,12 +7,15 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from protocol.definition import Definition, Lane, Name, RunId, Sampling, Seed, Stop
 from protocol.errors import UsageError
+from protocol.messages import Declare, encode
 from protocol.model import Model, validated
 from protocol.registry import load_model
 
@@ -29,13 +32,18 @@ class Submission:
     pool: str
     lane: Lane
 
+    @property
+    def declaration(self) -> Declare:
+        """The request that declares it."""
+        return Declare(run=self.run, definition=self.definition, pool=self.pool, lane=self.lane)
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
 
 
 class _Run(_Section):
-    model: Name | None = None
+    model: str | None = None
     id: RunId | None = None
     seed: Seed | None = None
     pool: Name = "default"
@@ -83,17 +91,32 @@ def read_run_file(path: Path) -> RunFile:
     return parse(content, str(path))
 
 
-def parse(content: Mapping[str, Any], where: str) -> RunFile:
+def parse(
+    content: Mapping[str, Any], where: str, options: Mapping[str, str] = MappingProxyType({})
+) -> RunFile:
     """Check the sections of a run file.
+
+    Parameters
+    ----------
+    content
+        The sections.
+    where
+        What a complaint begins with, such as the file's path.
+    options
+        Fields, such as `stop.samples`, that were not given there but by an option of this name.
 
     Raises
     ------
     UsageError
-        One sentence that names the field, the value and what is allowed.
+        One sentence that names the field, or the option, the value and what is allowed.
     """
     try:
         return RunFile.model_validate(content)
     except ValidationError as error:
+        field = _field(error)
+        if field in options:
+            text = _complaint(error).removeprefix(field)
+            raise UsageError(f"{options[field]}{text}") from None
         raise UsageError(f"{where}: {_complaint(error)}") from None
 
 
@@ -116,7 +139,9 @@ def setting(text: str) -> tuple[str, Any]:
     return name, content["value"] if len(content) == 1 else value
 
 
-def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submission:
+def submission(
+    file: RunFile, settings: Sequence[tuple[str, Any]] = (), where: str = "the run"
+) -> Submission:
     """Validate a run against its model and return what is to be declared.
 
     Parameters
@@ -125,6 +150,8 @@ def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submi
         The run file, or its equivalent from the command line.
     settings
         Parameters that override `[params]`.
+    where
+        What a complaint about the whole begins with, such as the file's path.
 
     Raises
     ------
@@ -134,6 +161,8 @@ def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submi
     if file.run.model is None:
         raise UsageError("run.model is missing; `montemq models` lists what can be run")
     model = load_model(file.run.model)
+    if not model.model_fields and (given := next(_given(file, settings), None)):
+        raise UsageError(f"{given} is no parameter of model '{model.name}', which has none")
     seed = secrets.randbits(64) if file.run.seed is None else file.run.seed
     block_size = file.sampling.block_size
     cells = [
@@ -153,7 +182,21 @@ def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submi
     except ValidationError as error:
         raise UsageError(_complaint(error).replace("block_size", "sampling.block_size")) from None
     run = file.run.id or f"{model.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    return Submission(run, definition, file.run.pool, Lane(file.run.lane))
+    found = Submission(run, definition, file.run.pool, Lane(file.run.lane))
+    size = len(encode(found.declaration))
+    if size > Declare.limit:
+        raise UsageError(
+            f"{where}: with its {len(cells)} cells the run takes {size} bytes, "
+            f"allowed are {Declare.limit}; make several runs of it"
+        )
+    return found
+
+
+def _given(file: RunFile, settings: Sequence[tuple[str, Any]]) -> Iterator[str]:
+    """Yield where each parameter is given, and its name."""
+    yield from (f"params.{name}" for name in [*dict(settings), *file.params])
+    yield from (f"cells[{n}].{name}" for n, cell in enumerate(file.cells) for name in cell)
+    yield from (f"sweep.{name}" for name in file.sweep)
 
 
 def _cells(file: RunFile, settings: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -190,14 +233,21 @@ def _sampling(section: _Sampling, model: type[Model]) -> Sampling:
 
 
 def _complaint(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
+    first, field = _first(error), _field(error)
     if first["type"] == "extra_forbidden":
         section = RunFile.model_fields if len(first["loc"]) == 1 else _fields(str(first["loc"][0]))
         return f"{field} is unknown; allowed are {', '.join(section)}"
     if not field:
         return first["msg"].removeprefix("Value error, ")
     return f"{field} = {first['input']!r:.80} is not allowed: {first['msg']}"
+
+
+def _field(error: ValidationError) -> str:
+    return ".".join(str(part) for part in _first(error)["loc"])
+
+
+def _first(error: ValidationError) -> ErrorDetails:
+    return error.errors(include_url=False, include_context=False)[0]
 
 
 def _fields(section: str) -> list[str]:

@@ -32,7 +32,6 @@ from protocol.errors import (
 )
 from protocol.messages import (
     Chunk,
-    Declare,
     Finished,
     Headline,
     Missing,
@@ -109,6 +108,7 @@ class RunSession:
         self._events: asyncio.Queue[Progress | Finished | None] = asyncio.Queue()
         self._ended = False
         self._leads = False
+        self._declared = False
         self._error: BrokerError | None = None
 
     async def result(self, timeout: float | None = None) -> Result:  # noqa: ASYNC109
@@ -169,24 +169,28 @@ class RunSession:
                 await asyncio.sleep(delay)
 
     async def _join(self, link: Link) -> None:
-        """Subscribe, take the lead if it is free, declare: in this order nothing is missed."""
+        """Subscribe, take the lead if it is free, declare: in this order nothing is missed.
+
+        A run whose chunks no queue takes is not declared: it would go on for ever without anybody.
+        """
         self._events = asyncio.Queue()
         self._ended, self._error = False, None
         run = self._submission.run
         keys = (topology.progress_key(run), topology.finished_key(run))
         await link.subscribe(topology.EVENTS, keys, self._on_event)
+        pool, lane = self._submission.pool, self._submission.lane
+        try:
+            await link.expect(topology.work_queue(pool, lane))
+        except TopologyMissingError:
+            raise self._no_queue() from None
         self._leads = await _try_lock(link, run)
         await self._declare(link)
 
     async def _declare(self, link: Link) -> None:
         self._scheduler.leads(leads=self._leads)
-        request = Declare(
-            run=self._submission.run,
-            definition=self._submission.definition,
-            pool=self._submission.pool,
-            lane=self._submission.lane,
-        )
-        self._scheduler.joined(await ask(link, request, Missing), time.monotonic())
+        answer = await ask(link, self._submission.declaration, Missing)
+        self._scheduler.joined(answer, time.monotonic())
+        self._declared = True
         self._show()
 
     async def _attend(self, link: Link) -> None:
@@ -227,15 +231,19 @@ class RunSession:
         except RefusedMessageError:
             self._scheduler.refused(chunk.attempt, time.monotonic())
         except UnroutableError:
-            self._error = TopologyMissingError(
-                f"the broker has no queue for pool '{pool}'; "
-                f"run `montemq broker init --pool {pool}`, then `montemq resume "
-                f"{self._submission.run}`"
-            )
+            self._error = self._no_queue()
             self._events.put_nowait(None)
         except BrokerError as error:
             self._error = ConnectionLostError(str(error))
             self._events.put_nowait(None)
+
+    def _no_queue(self) -> TopologyMissingError:
+        run, pool = self._submission.run, self._submission.pool
+        then = f"`montemq resume {run}`" if self._declared else "this command again"
+        return TopologyMissingError(
+            f"the broker has no queue for pool '{pool}'; "
+            f"run `montemq broker init --pool {pool}`, then {then}"
+        )
 
     async def _ask(self, link: Link) -> None:
         try:

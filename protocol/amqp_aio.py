@@ -189,6 +189,18 @@ class Link:
             raw = await self._channel.get_underlay_channel()
             return (await raw.queue_declare(queue, passive=True)).message_count or 0
 
+    async def expect(self, queue: str) -> None:
+        """Make sure that a queue exists; needs no right to it.
+
+        Raises
+        ------
+        TopologyMissingError
+            It does not; the channel is closed by that.
+        """
+        with _translated(self.broker):
+            raw = await self._channel.get_underlay_channel()
+            await raw.queue_declare(queue, passive=True)
+
     async def lock(self, name: str) -> None:
         """Take a lock: an exclusive queue that lives as long as this connection.
 

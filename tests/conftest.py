@@ -1,15 +1,18 @@
-"""Fixtures for all tests: one private RabbitMQ node per session, clean for each test."""
+"""Fixtures for all tests: one private RabbitMQ node per session, clean for each test; a site."""
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from ops.broker_directory import find_server
 from ops.private_broker import PrivateBroker
+from protocol import registry
 from protocol.errors import UsageError
 from protocol.settings import Broker
 from tests.support.real_broker import reset
+from tests.support.stack_site import PLUGIN, Site
 
 
 def require_rabbitmq() -> None:
@@ -35,3 +38,22 @@ def broker(private_broker: PrivateBroker) -> Broker:
     """Return the address of a RabbitMQ that has montemq's topology, empty, and nothing else."""
     reset(private_broker.broker)
     return private_broker.broker
+
+
+@pytest.fixture
+def site(broker: Broker, tmp_path: Path, plugin: None) -> Iterator[Site]:
+    """Return an installation around a clean broker, without any process yet."""
+    del plugin
+    with Site(broker, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def plugin() -> Iterator[None]:
+    """Install the models of the plug-in here, as `Site` does for its processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(PLUGIN)
+        registry._entries.cache_clear()
+        yield
+    registry._entries.cache_clear()
+    registry.load_model.cache_clear()

@@ -7,7 +7,6 @@ import click
 
 from ops.commands import options
 from ops.commands.options import interrupt_on_signals
-from ops.commands.services import write_ready
 from ops.private_broker import LOOPBACK
 from protocol.amqp_aio import Link
 from protocol.errors import UsageError
@@ -75,7 +74,7 @@ def run_node(
         declare_topology(node)
         click.echo(f"AMQP {node.broker}")
         content = {"amqp_url": node.url, "pids": {"broker": node.pid}}
-        write_ready(ready_file, content)
+        options.write_ready(ready_file, content)
         try:
             node.wait()
         except KeyboardInterrupt:

@@ -1,7 +1,10 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what is read or written because of them."""
 
+import json
 import logging
+import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +68,25 @@ def address(text: str, option: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def listening_address(text: str, option: str) -> tuple[str, int]:
+    """Read HOST:PORT of something that shall listen there, port 0 for any free one.
+
+    Raises
+    ------
+    UsageError
+        It is nothing of the kind, or this machine cannot listen there now.
+    """
+    host, port = address(text, option)
+    try:
+        for family, *_, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.socket(family) as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(place)
+    except OSError as error:
+        raise UsageError(f"{option} = {text!r} cannot be listened on: {error.strerror}") from None
+    return host, port
+
+
 def interrupt_on_signals() -> None:
     """Let SIGTERM and SIGINT raise KeyboardInterrupt, also where a shell had SIGINT ignored."""
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -78,6 +100,17 @@ def log_to_stderr() -> None:
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+
+
+def write_ready(path: Path | None, content: object) -> None:
+    """Write a ready file at once or not at all, for its owner only: it may hold a password."""
+    if path is None:
+        return
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(content, file)
+    draft.replace(path)
 
 
 def pool_name(text: str) -> str:

@@ -8,13 +8,23 @@ from typing import Any
 import click
 
 from ops.commands import options
+from ops.commands.answers import ask_once, show
 from producer.runfile import RunFile, Submission, parse, read_run_file, setting, submission
 from protocol.definition import Lane
-from protocol.errors import UsageError
+from protocol.messages import Declare, ResumeRequest
 from protocol.results import Result
 from protocol.settings import Broker
 
 SUFFIX = ".toml"
+
+OPTIONS = {
+    "seed": ("run", "seed", "--seed"),
+    "samples": ("stop", "samples", "--samples"),
+    "run_id": ("run", "id", "--id"),
+    "pool": ("run", "pool", "--pool"),
+    "lane": ("run", "lane", "--lane"),
+}
+"""Section and field of a run file that each option overrides."""
 
 
 @click.command()
@@ -44,7 +54,7 @@ def run(
     WHAT is a run file (TOML), or the name of a model with parameters given by --set.
     """
     file = _run_file(what, fields)
-    job = submission(file, [setting(text) for text in settings])
+    job = submission(file, [setting(text) for text in settings], where=what)
     broker = options.broker_of(amqp_url, password_file)
     show(follow(broker, job, timeout, chunk_blocks), as_json=as_json)
 
@@ -58,9 +68,6 @@ def resume(
     run_id: str, timeout: float | None, amqp_url: str, password_file: str | None, as_json: bool
 ) -> None:
     """Take a run up again from what is missing, also a failed or cancelled one."""
-    from ops.commands.queries import ask_once  # noqa: PLC0415 - avoids a cycle of imports
-    from protocol.messages import Declare, ResumeRequest  # noqa: PLC0415
-
     broker = options.broker_of(amqp_url, password_file)
     declared = ask_once(broker, lambda: ResumeRequest(run=run_id), Declare)
     job = Submission(declared.run, declared.definition, declared.pool, Lane(declared.lane))
@@ -93,16 +100,6 @@ def follow(
             raise KeyboardInterrupt from None
 
 
-def show(result: Result, *, as_json: bool) -> None:
-    """Print a result on stdout."""
-    if as_json:
-        click.echo(result.model_dump_json())
-        return
-    from producer.tables import print_result  # noqa: PLC0415 - rich loads when it is shown
-
-    print_result(result)
-
-
 async def _interruptible(work: Any) -> Result:
     """Let SIGTERM end the work as Ctrl-C does."""
     task = asyncio.current_task()
@@ -114,16 +111,18 @@ async def _interruptible(work: Any) -> Result:
 
 def _run_file(what: str, fields: dict[str, Any]) -> RunFile:
     """Return the run file with the command line's fields laid over it."""
-    samples = fields.pop("samples")
-    given = {"id" if k == "run_id" else k: v for k, v in fields.items() if v is not None}
+    content = _content(what)
+    options = {}
+    for name, value in fields.items():
+        if value is not None:
+            section, field, option = OPTIONS[name]
+            content[section] = content.get(section, {}) | {field: value}
+            options[f"{section}.{field}"] = option
+    return parse(content, what, options)
+
+
+def _content(what: str) -> dict[str, Any]:
     path = Path(what)
-    if what.endswith(SUFFIX) or path.is_file():
-        content = read_run_file(path).model_dump(exclude_unset=True)
-    elif "/" in what:
-        raise UsageError(f"the run file {what} does not exist")
-    else:
-        content = {"run": {"model": what}}
-    content["run"] = content.get("run", {}) | given
-    if samples is not None:
-        content["stop"] = content.get("stop", {}) | {"samples": samples}
-    return parse(content, "command line" if given else what)
+    if what.endswith(SUFFIX) or "/" in what or path.is_file():
+        return read_run_file(path).model_dump(exclude_unset=True)
+    return {"run": {"model": what}}

@@ -1,7 +1,6 @@
 """`montemq consumer` and `montemq aggregator`: the two services."""
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -36,7 +35,7 @@ def consumer(
     broker = options.broker_of(amqp_url, password_file)
 
     def ready() -> None:
-        write_ready(ready_file, {"pid": os.getpid()})
+        options.write_ready(ready_file, {"pid": os.getpid()})
 
     sys.exit(run_agent(broker, slots=slots, pool=pool, on_ready=ready))
 
@@ -76,7 +75,7 @@ def aggregator(
 
     def ready(http_url: str) -> None:
         click.echo(f"HTTP {http_url}", err=True)
-        write_ready(ready_file, {"pid": os.getpid(), "http_url": http_url})
+        options.write_ready(ready_file, {"pid": os.getpid(), "http_url": http_url})
 
     async def serve() -> None:
         task = asyncio.ensure_future(Aggregator(settings).run(ready))
@@ -88,14 +87,3 @@ def aggregator(
             click.echo("stopped", err=True)
 
     asyncio.run(serve())
-
-
-def write_ready(path: Path | None, content: object) -> None:
-    """Write a ready file at once or not at all, for its owner only: it may hold a password."""
-    if path is None:
-        return
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(content, file)
-    draft.replace(path)

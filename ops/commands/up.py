@@ -8,7 +8,6 @@ from typing import NoReturn
 import click
 
 from ops.commands import options
-from ops.commands.services import write_ready
 from ops.stack import Stack
 
 WATCH_SECONDS = 0.25
@@ -32,13 +31,13 @@ def up(
     The broker listens on loopback only; whoever can log in to this machine can use it.
     """
     options.interrupt_on_signals()
+    address = options.listening_address(http, "--http")
     click.echo("starting broker, aggregator and consumers …", err=True)
-    address = options.address(http, "--http")
     with Stack.start(consumers=consumers, slots=slots, data_dir=data_dir, http=address) as stack:
         click.echo(f"AMQP {stack.amqp_url}")
         click.echo(f"HTTP {stack.http_url}")
         click.echo(f"ready; use it with: export MONTEMQ_AMQP_URL={stack.amqp_url}", err=True)
-        write_ready(ready_file, stack.description())
+        options.write_ready(ready_file, stack.description())
         with contextlib.suppress(KeyboardInterrupt):
             _watch(stack, ready_file)
         click.echo("stopping …", err=True)
@@ -51,4 +50,4 @@ def _watch(stack: Stack, ready_file: Path | None) -> NoReturn:
         time.sleep(WATCH_SECONDS)
         for sentence in stack.revive():
             click.echo(sentence, err=True)
-            write_ready(ready_file, stack.description())
+            options.write_ready(ready_file, stack.description())

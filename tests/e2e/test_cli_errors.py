@@ -128,7 +128,9 @@ def test_a_pool_without_queues_is_named_together_with_the_remedy(site: Site) -> 
     site.aggregator().ready()
     run = site.command("run", "pi", "--samples", "1000", "--pool", "gpu", "--timeout", "9")
     assert run.code == 3
-    assert "montemq broker init --pool gpu" in run.err.splitlines()[-1]
+    assert "`montemq broker init --pool gpu`, then this command again" in run.err.splitlines()[-1]
+    # It was not declared either: nobody would ever end it.
+    assert site.command("status", "--json").json["runs"] == []
     consumer = site.start("consumer", "--slots", "1", "--pool", "gpu").wait(SOON)
     assert_one_sentence("consumer", consumer, "run `montemq broker init")
 
@@ -152,11 +154,15 @@ def test_without_consumers_a_run_says_what_it_waits_for(site: Site) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("run", "po"), "model = 'po' is not installed"),
+        (("run", "po"), "model = 'po' is not installed; installed are "),
+        (("run", ""), "model = '' is not installed; installed are "),
+        (("run", "/"), "the run file / cannot be read: Is a directory"),
+        (("run", "pi", "--samples", "0"), "montemq: --samples = 0 is not allowed: "),
+        (("run", "pi", "--set", "x=1"), "params.x is no parameter of model 'pi', which has none"),
         (("run", "asian", "--set", "volatility=-1"), "params.volatility = -1"),
         (("run", "asian", "--set", "colour=red"), "params.colour is no parameter"),
         (("run", "missing.toml"), "missing.toml cannot be read"),
-        (("run", "pi", "--id", "a.b"), "run.id = 'a.b' is not allowed"),
+        (("run", "pi", "--id", "a.b"), "montemq: --id = 'a.b' is not allowed"),
         (("status", "--amqp-url", "http://x"), "the AMQP address must read"),
         (("consumer", "--pool", "No Pool"), "pool = 'No Pool' is not allowed"),
         (("results", "unheard-of"), "run 'unheard-of' is not known"),

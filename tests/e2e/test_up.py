@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,6 +120,19 @@ def test_ctrl_c_leaves_no_process_and_no_file_even_of_a_killed_consumer(tmp_path
             assert not [process for process in everything if process.alive()]
             assert list(Path(temporary).iterdir()) == []
             assert not up.service.ready_file.exists()
+
+
+def test_an_http_address_that_is_taken_is_wrong_usage_and_nothing_is_started(
+    tmp_path: Path,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ended = Program(("up", "--http", address), tmp_path, environment(), module="ops.cli").wait()
+    assert ended.code == 2
+    assert ended.err == (
+        f"montemq: --http = '{address}' cannot be listened on: Address already in use\n"
+    )
+    assert ended.out == ""
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], []])

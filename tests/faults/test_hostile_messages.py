@@ -111,9 +111,13 @@ def installation(
 
 @pytest.fixture
 def scene(
-    installation: tuple[Site, Service, Service], tmp_path: Path, request: pytest.FixtureRequest
+    installation: tuple[Site, Service, Service],
+    tmp_path: Path,
+    plugin: None,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Scene]:
     """Start a run, and hand it over when it can go on only with `job.open()`."""
+    del plugin
     site, aggregator, consumer = installation
     run_id = re.sub(r"\W", "-", request.node.name)[:90]
     job = gate(run_id, tmp_path, closed_from=CLOSED_FROM, blocks=BLOCKS)

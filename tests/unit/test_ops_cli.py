@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 import click
 import pytest
 
-from ops import cli
+from ops import cli, demo
+from ops.exit_codes import exit_code
 from protocol import errors
 
 HEAVY = ("numpy", "aio_pika", "pika", "aiohttp", "rich", "msgpack", "prometheus_client", "sqlite3")
@@ -99,3 +100,28 @@ def test_wrong_usage_is_2_and_says_what(
     code, text = run(monkeypatch, capsys, click.UsageError("No such option: --x"))
     assert code == 2
     assert "No such option: --x" in text
+
+
+def test_the_demonstration_ends_with_the_same_exit_codes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> NoReturn:
+        raise errors.RunFailedError("x")
+
+    monkeypatch.setattr(demo.demo, "invoke", fail)
+    monkeypatch.setattr(sys, "argv", ["demo"])
+    assert (demo.main(), capsys.readouterr().err) == (5, "demo: x\n")
+
+
+def test_output_that_nobody_takes_any_more_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any) -> NoReturn:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys.stdout, "flush", fail)
+    assert exit_code("montemq", lambda: None) == 0
+    monkeypatch.undo()
+    sys.stdout.write("lost")
+    sys.stdout.flush()
+    assert capfd.readouterr().out == ""

@@ -1,12 +1,14 @@
 """Pure pieces of the command line: addresses, pools, and what models say of themselves."""
 
 import io
+import socket
 from pathlib import Path
 
 import pytest
 
 from ops.commands import options
 from ops.commands.models import _line, describe
+from ops.private_broker import free_port
 from protocol.errors import UsageError
 from protocol.registry import load_model, model_names
 
@@ -28,6 +30,19 @@ def test_an_address_is_host_and_port(text: str, expected: tuple[str, int]) -> No
 def test_anything_else_is_no_address(text: str) -> None:
     with pytest.raises(UsageError, match=r"--http = .* must read HOST:PORT"):
         options.address(text, "--http")
+
+
+def test_an_address_to_listen_on_may_be_of_either_family_and_any_port() -> None:
+    for text in ("127.0.0.1:0", "[::1]:0" if socket.has_ipv6 else "127.0.0.1:0"):
+        host, port = options.listening_address(text, "--http")
+        assert port == 0
+        assert 0 < free_port(host) < 65_536
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
+def test_an_address_of_another_machine_cannot_be_listened_on(host: str) -> None:
+    with pytest.raises(UsageError, match=rf"^--http = '{host}:0' cannot be listened on: \w"):
+        options.listening_address(f"{host}:0", "--http")
 
 
 @pytest.mark.parametrize("text", ["default", "a", "gpu_2", "a" * 40])

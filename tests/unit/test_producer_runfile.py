@@ -1,5 +1,6 @@
 """Run files and settings: what they become, and the sentence for each way to get them wrong."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from producer.runfile import MAX_FILE_BYTES, Submission, parse, read_run_file, setting, submission
 from protocol.definition import DEFAULT_SAMPLES, Lane, Method, RunId
 from protocol.errors import UsageError
-from protocol.messages import Declare
+from protocol.messages import Declare, decode, encode
 
 FULL = """\
 [run]
@@ -83,7 +84,8 @@ def test_cells_times_sweep_is_a_cartesian_product_in_the_order_of_the_file(tmp_p
 
 def test_a_submission_can_be_declared(tmp_path: Path) -> None:
     found = read(tmp_path, FULL)
-    request = Declare(run=found.run, definition=found.definition, pool=found.pool, lane=found.lane)
+    request = decode(Declare.type, encode(found.declaration), Declare)
+    assert request == found.declaration
     assert request.definition.hash == found.definition.hash
 
 
@@ -214,6 +216,14 @@ def test_a_wrong_section_names_field_value_and_rule(
     assert complaint(text, tmp_path).startswith(expected)
 
 
+def test_a_field_that_an_option_gave_is_named_by_the_option() -> None:
+    content = {"run": {"model": "pi", "seed": -1}, "stop": {"samples": 10}}
+    with pytest.raises(UsageError, match=r"^--seed = -1 is not allowed: "):
+        parse(content, "job.toml", {"run.seed": "--seed"})
+    with pytest.raises(UsageError, match=r"^job.toml: run.seed = -1 is not allowed: "):
+        parse(content, "job.toml", {"stop.samples": "--samples"})
+
+
 @pytest.mark.parametrize(
     ("sections", "expected"),
     [
@@ -228,6 +238,10 @@ def test_a_wrong_section_names_field_value_and_rule(
         ({"sampling": {"block_size": 3}}, "sampling.block_size = 3 is not allowed: "),
         ({"sampling": {"block_size": 0}}, "sampling.block_size = 0 is not allowed: "),
         ({"sampling": {"block_size": -2}}, "sampling.block_size = -2 is not allowed: "),
+        (
+            {"sampling": {"block_size": 2**32}},
+            "sampling.block_size = 4294967296 is not allowed: Input should be less than or equal",
+        ),
         (
             {"stop": {"samples": 2**60}, "sampling": {"block_size": 2}},
             f"{2**60} samples are {2**59} blocks of 2, allowed are {2**32} blocks",
@@ -261,12 +275,41 @@ def test_a_wrong_parameter_names_the_field(sections: dict[str, Any], expected: s
     assert expected in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "sections", "where"),
+    [
+        (("x=1",), {}, "params.x"),
+        ((), {"params": {"x": 1}}, "params.x"),
+        ((), {"cells": [{}, {"x": 1}]}, "cells[1].x"),
+        ((), {"sweep": {"x": [1]}}, "sweep.x"),
+    ],
+)
+def test_a_model_without_parameters_says_so(
+    settings: tuple[str, ...], sections: dict[str, Any], where: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        from_model("pi", *settings, **sections)
+    assert str(refused.value) == f"{where} is no parameter of model 'pi', which has none"
+
+
 def test_too_many_cells_are_refused_before_they_are_made() -> None:
     sweep = {"strike": [float(k) for k in range(1, 1001)], "spot": [float(k) for k in range(1000)]}
     with pytest.raises(UsageError, match="the run has 2000000 cells, allowed are 10000"):
         from_model("asian", cells=[{}, {}], sweep=sweep)
     exactly = {"strike": [float(k) for k in range(1, 5001)]}
     assert len(from_model("asian", cells=[{}, {}], sweep=exactly).definition.cells) == 10_000
+
+
+def test_a_run_too_large_to_be_declared_names_file_cells_and_limit() -> None:
+    times = [k / 400 for k in range(1, 401)]
+    content = {"run": {"model": "asian"}, "params": {"fixing_times": times}}
+    file = parse(content | {"cells": [{"strike": float(k)} for k in range(1, 3001)]}, "big.toml")
+    with pytest.raises(UsageError) as refused:
+        submission(file, where="big.toml")
+    sentence = r"big\.toml: with its 3000 cells the run takes (\d+) bytes, allowed are 8388608; "
+    found = re.match(sentence, str(refused.value))
+    assert found
+    assert 3000 * 400 * 9 < int(found[1]) < 3000 * 401 * 10
 
 
 def test_a_generated_id_is_a_run_id() -> None:
