@@ -185,7 +185,7 @@ def test_a_bomb_is_refused(tmp_path: Path) -> None:
     [
         (
             "[rum]",
-            "run.toml: rum is unknown; allowed are run, params, cells, sweep, sampling, stop",
+            "run.toml: rum is unknown; allowed are run, params, cells, sweep, sampling, outputs, ",
         ),
         (
             "[run]\nmodle = 'pi'",
@@ -235,9 +235,20 @@ def test_a_field_that_an_option_gave_is_named_by_the_option() -> None:
             {"sampling": {"control_variates": True}},
             "sampling.control_variates = true: model 'asian' has none",
         ),
+        (
+            {"sampling": {"method": "halton"}},
+            "sampling.method = 'halton' is not allowed; allowed are",
+        ),
         ({"sampling": {"block_size": 3}}, "sampling.block_size = 3 is not allowed: "),
+        ({"sampling": {"block_size": 1}}, "sampling.block_size = 1 is not allowed: "),
         ({"sampling": {"block_size": 0}}, "sampling.block_size = 0 is not allowed: "),
         ({"sampling": {"block_size": -2}}, "sampling.block_size = -2 is not allowed: "),
+        ({"outputs": {"names": []}}, "outputs.names = [] has no names"),
+        (
+            {"outputs": {"names": ["theta"]}},
+            "outputs.names: model 'asian' has no output 'theta'; allowed are price",
+        ),
+        ({"outputs": {"names": ["price", "price"]}}, "outputs.names has 'price' twice"),
         (
             {"sampling": {"block_size": 2**32}},
             "sampling.block_size = 4294967296 is not allowed: Input should be less than or equal",
