@@ -125,11 +125,13 @@ def _label(name: str, number: int, sampling: Sampling) -> str:
 
 def _machine() -> str:
     """Name what the machine code was made for."""
-    import numba  # noqa: PLC0415 - loading the models must not need it
+    # Imported here because loading the models must not need the compiler.
+    import numba  # noqa: PLC0415
     from llvmlite import binding  # noqa: PLC0415
 
-    name = numba.config.CPU_NAME or binding.get_host_cpu_name()
-    features = numba.config.CPU_FEATURES
+    config: Any = numba.config
+    name = config.CPU_NAME or binding.get_host_cpu_name()
+    features = config.CPU_FEATURES
     if features is None:
         features = binding.get_host_cpu_features().flatten()
     present = {part[1:] for part in features.split(",") if part.startswith("+")}
