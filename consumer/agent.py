@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from consumer import events as e
 from consumer.answers import Worker
 from consumer.policy import Policy
-from consumer.slots import Slots
+from consumer.slots import Slots, check_server
 from protocol.amqp_pika import Incoming, Link
 from protocol.definition import Lane
 from protocol.errors import (
@@ -83,7 +83,10 @@ def run_agent(
     ------
     BrokerError
         The broker could not be used at the start, or refused the agent for five minutes.
+    OtherBitsError
+        The models' numbers would differ from those of other machines.
     """
+    check_server()
     host = socket.gethostname()
     worker = Worker(name or f"{host}-{secrets.token_hex(3)}", host)
     agent = Agent(broker, worker, slots or len(os.sched_getaffinity(0)), pool, on_ready, wait=wait)

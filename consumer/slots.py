@@ -6,6 +6,7 @@ and share its memory.
 """
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -18,11 +19,14 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from consumer.answers import Worker
 from consumer.events import SlotCrashed, SlotDone, SlotReady
 from consumer.slot import READY, slot_main
+from protocol.errors import OtherBitsError
 from protocol.messages import Failure, decode
 
 SINGLE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """One slot per core is all the parallelism there is; libraries must not add their own."""
 GOODBYE_SECONDS = 2.0
+
+log = logging.getLogger(__name__)
 
 SlotEvent = SlotReady | SlotDone | SlotCrashed
 
@@ -118,7 +122,7 @@ def start_server() -> ForkServerContext:
     for name in SINGLE_THREAD:
         os.environ[name] = "1"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["consumer.slot"])
+    context.set_forkserver_preload(["consumer.preload"])
     # A signal to the whole group must not end the server before the agent has drained. It inherits
     # the mask; the tracker comes first because starting it resets the mask.
     resource_tracker.ensure_running()
@@ -129,3 +133,33 @@ def start_server() -> ForkServerContext:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
+
+
+def check_server() -> None:
+    """Wait until slots can be forked, and make sure that they give the bits on record.
+
+    The first start on a machine compiles the kernels, which takes a while.
+
+    Raises
+    ------
+    OtherBitsError
+        This machine must not compute.
+    """
+    ours, theirs = start_server().Pipe()
+    process = start_server().Process(target=_report, args=(theirs,), name="check", daemon=True)
+    log.info("loading the kernels; the first start on a machine compiles them")
+    process.start()  # returns once the server has loaded everything
+    theirs.close()
+    try:
+        verdict = ours.recv()
+    except EOFError:
+        verdict = "the process that slots are forked from has ended"
+    process.join(GOODBYE_SECONDS)
+    if verdict:
+        raise OtherBitsError(verdict)
+
+
+def _report(pipe: Connection) -> None:
+    from consumer.preload import VERDICT  # noqa: PLC0415 - loaded in the server, and only there
+
+    pipe.send(VERDICT)

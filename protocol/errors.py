@@ -85,6 +85,10 @@ class NotFiniteError(MontemqError):
     """A model returned NaN or an infinity."""
 
 
+class OtherBitsError(MontemqError):
+    """A built-in model gives other bits on this machine than on record, so it must not compute."""
+
+
 class StoreError(MontemqError):
     """The aggregator's store cannot be used: wrong store, newer schema, or fenced off."""
 

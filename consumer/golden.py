@@ -1,0 +1,159 @@
+"""Golden chunks: small chunks of the built-in models whose exact statistics are on record.
+
+A consumer computes them before it joins: where a single bit differs, its numbers would break the
+promise of one answer, and it stays away. `python -m consumer.golden` checks a machine, and with
+`--record` makes the record from it.
+"""
+
+import hashlib
+import itertools
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from consumer.answers import Worker
+from consumer.execution import execute
+from protocol.codec import canonical
+from protocol.definition import Definition, Sampling
+from protocol.errors import OtherBitsError
+from protocol.messages import Chunk, Failure
+from protocol.model import Model, validated
+from protocol.registry import load_model
+
+RECORD = Path(__file__).with_name("golden.json")
+SEED = 0x9E3779B97F4A7C15
+BLOCKS, BLOCK_SIZE = 3, 64
+
+PARAMS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "pi": ({},),
+    "asian": ({"fixings": 13}, {"fixing_times": [0.0, 0.2, 0.7], "option_type": "put"}),
+}
+"""The built-in models, and parameters that between them reach all of each kernel."""
+
+_VECTOR_FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512dq", "avx512vl", "avx10.1")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One golden chunk."""
+
+    name: str
+    chunk: Chunk
+
+
+def cases() -> Iterator[Case]:
+    """Yield every golden chunk: all models, parameters and ways of sampling."""
+    for name, cells in PARAMS.items():
+        model = load_model(name)
+        for number, given in enumerate(cells):
+            cell = validated(model, given)
+            for sampling, block_size in _samplings(cell):
+                yield Case(_label(name, number, sampling), _chunk(cell, sampling, block_size))
+
+
+def digest(case: Case) -> str:
+    """Compute a golden chunk and return SHA-256 of its canonical statistics, 64 hex digits.
+
+    Raises
+    ------
+    OtherBitsError
+        It could not be computed at all.
+    """
+    answer = execute(case.chunk, Worker("golden", "golden"))
+    if isinstance(answer, Failure):
+        raise OtherBitsError(f"golden chunk '{case.name}' failed: {answer.text}")
+    return hashlib.sha256(canonical(answer.statistics.model_dump())).hexdigest()
+
+
+def check() -> None:
+    """Compute every golden chunk and compare it with the record.
+
+    Raises
+    ------
+    OtherBitsError
+        Names the model, what it was asked for, and the CPU.
+    """
+    for case in cases():
+        if digest(case) != recorded().get(case.name):
+            raise OtherBitsError(
+                f"model '{case.chunk.model}' gives other bits on this machine than on record "
+                f"(golden chunk '{case.name}'): its numbers must not be mixed with those of other "
+                f"machines, so this consumer does not join; {_machine()}"
+            )
+
+
+@cache
+def recorded() -> dict[str, str]:
+    """Return the digests on record by the names of their chunks."""
+    record: dict[str, str] = json.loads(RECORD.read_text(encoding="ascii"))
+    return record
+
+
+def _samplings(cell: Model) -> Iterator[tuple[Sampling, int]]:
+    size = 1 if cell.block_size == 1 else BLOCK_SIZE
+    for method, controls in itertools.product(cell.methods, (False, True)):
+        sampling = Sampling(method=method, control_variates=controls)
+        try:
+            cell.check_sampling(sampling, size)
+        except ValueError:
+            continue  # not offered with these parameters
+        yield sampling, size
+
+
+def _chunk(cell: Model, sampling: Sampling, block_size: int) -> Chunk:
+    definition = Definition(
+        model=cell.name,
+        model_version=cell.version,
+        outputs=cell.outputs,
+        cells=(cell.params(),),
+        seed=SEED,
+        block_size=block_size,
+        sampling=sampling,
+    )
+    blocks = min(BLOCKS, definition.blocks)
+    return Chunk.of("golden", definition, cell=0, span=(0, blocks), attempt=0)
+
+
+def _label(name: str, number: int, sampling: Sampling) -> str:
+    controls = " with controls" if sampling.control_variates else ""
+    return f"{name} {number} {sampling.method.value}{controls}"
+
+
+def _machine() -> str:
+    """Name what the machine code was made for."""
+    # Imported here because loading the models must not need the compiler.
+    import numba  # noqa: PLC0415
+    from llvmlite import binding  # noqa: PLC0415
+
+    config: Any = numba.config
+    name = config.CPU_NAME or binding.get_host_cpu_name()
+    features = config.CPU_FEATURES
+    if features is None:
+        features = binding.get_host_cpu_features().flatten()
+    present = {part[1:] for part in features.split(",") if part.startswith("+")}
+    known = ", ".join(feature for feature in _VECTOR_FEATURES if feature in present)
+    return f"numba {numba.__version__}, CPU {name} with {known or 'no vector features'}"
+
+
+def main(arguments: list[str]) -> int:
+    """Check this machine, or with `--record` make the record from it; return the exit code."""
+    if arguments == ["--record"]:
+        record = {case.name: digest(case) for case in cases()}
+        RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="ascii")
+        sys.stdout.write(f"{len(record)} golden chunks recorded in {RECORD}\n")
+        return 0
+    try:
+        check()
+    except OtherBitsError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    sys.stdout.write(f"{len(recorded())} golden chunks have the bits on record; {_machine()}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,75 @@
+"""Golden chunks: the bits on record, under every kind of vector unit that this CPU can play."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from consumer import golden
+from consumer.models.asian import Asian
+from protocol.errors import OtherBitsError
+from protocol.registry import load_model
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_golden_chunk_has_the_bits_on_record() -> None:
+    golden.check()
+
+
+def test_the_record_names_the_golden_chunks_and_nothing_else() -> None:
+    assert sorted(case.name for case in golden.cases()) == sorted(golden.recorded())
+
+
+def test_every_model_of_this_project_has_golden_chunks_for_all_its_methods() -> None:
+    builtin = {
+        name for name in golden.PARAMS if load_model(name).__module__.startswith("consumer.models.")
+    }
+    assert builtin == {path.stem for path in (ROOT / "consumer" / "models").glob("[a-z]*.py")}
+    for name in builtin:
+        found = {case.chunk.sampling.method for case in golden.cases() if case.chunk.model == name}
+        assert found == set(load_model(name).methods)
+
+
+def test_one_bit_of_difference_is_refused_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The same model under another seed: what a CPU that computes differently would look like.
+    monkeypatch.setattr(golden, "SEED", golden.SEED + 1)
+    with pytest.raises(OtherBitsError, match=r"model 'pi' gives other bits .* CPU \w+ with"):
+        golden.check()
+
+
+def test_a_chunk_that_fails_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Asian, "samples", lambda *_: 1 / 0)
+    with pytest.raises(OtherBitsError, match="golden chunk 'asian 0 pseudo' failed: ZeroDivision"):
+        golden.check()
+
+
+SETTINGS: Mapping[str, Mapping[str, str]] = {
+    "x86-64-v2": {"NUMBA_CPU_NAME": "x86-64-v2", "NUMBA_CPU_FEATURES": ""},
+    "x86-64-v3": {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": ""},
+    "native, 256 bits": {"MONTEMQ_VECTOR_BITS": "256"},
+    "native, 512 bits": {"MONTEMQ_VECTOR_BITS": "512"},
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_bits_do_not_depend_on_the_instruction_set(setting: str, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "consumer.golden"],
+        env=os.environ | SETTINGS[setting] | {"MONTEMQ_CACHE_DIR": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert f"{len(golden.recorded())} golden chunks have the bits on record" in ended.stdout
+
+
+def test_the_record_is_sorted_text_that_a_diff_can_show() -> None:
+    text = golden.RECORD.read_text(encoding="ascii")
+    assert text == json.dumps(json.loads(text), indent=1, sort_keys=True) + "\n"
