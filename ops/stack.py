@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +21,7 @@ from typing import Any, Self
 from ops.child_process import POLL_SECONDS, die_with_parent
 from ops.private_broker import PrivateBroker, free_port
 from protocol.errors import BrokerError, MontemqError
+from protocol.model_file import ModelFile
 from protocol.settings import AMQP_URL_VARIABLE, DEFAULT_PORT
 
 READY_SECONDS = 60.0
@@ -118,7 +120,15 @@ class Stack:
         The services.
     """
 
-    def __init__(self, node: PrivateBroker, folder: Path, scratch: Path, *, quiet: bool) -> None:
+    def __init__(
+        self,
+        node: PrivateBroker,
+        folder: Path,
+        scratch: Path,
+        *,
+        quiet: bool,
+        model_files: Sequence[ModelFile],
+    ) -> None:
         self.node = node
         self.folder = folder
         self.scratch = scratch
@@ -127,6 +137,11 @@ class Stack:
         self.aggregator: Service | None = None
         self.consumers: list[Service] = []
         self._quiet = quiet
+        self._models = [
+            word
+            for file in model_files
+            for word in ("--model-file", f"{file.path}:{file.class_name}")
+        ]
         self._names = 0
 
     @classmethod
@@ -139,6 +154,7 @@ class Stack:
         http: tuple[str, int] = (LOOPBACK, 0),
         prefer_port: int | None = DEFAULT_PORT,
         quiet: bool = False,
+        model_files: Sequence[ModelFile] = (),
     ) -> Self:
         """Start everything and return once it is ready.
 
@@ -154,6 +170,8 @@ class Stack:
             The AMQP port if it is free; None for any.
         quiet
             Services log to files instead of stderr.
+        model_files
+            Models that the consumers have besides the installed ones.
 
         Raises
         ------
@@ -168,7 +186,7 @@ class Stack:
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
-        stack = cls(node, folder, scratch, quiet=quiet)
+        stack = cls(node, folder, scratch, quiet=quiet, model_files=model_files)
         try:
             stack._start_services(consumers, slots, http)
         except BaseException:
@@ -178,7 +196,9 @@ class Stack:
 
     def launch_consumer(self, slots: int | None) -> Service:
         """Start one more consumer, without waiting until it is ready."""
-        service = self._service(f"consumer-{self._names}", ["consumer", *_slots(slots)])
+        service = self._service(
+            f"consumer-{self._names}", ["consumer", *_slots(slots), *self._models]
+        )
         self._names += 1
         service.start()
         self.consumers.append(service)

@@ -4,7 +4,7 @@ import itertools
 import secrets
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -116,7 +116,11 @@ def setting(text: str) -> tuple[str, Any]:
     return name, content["value"] if len(content) == 1 else value
 
 
-def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submission:
+def submission(
+    file: RunFile,
+    settings: Sequence[tuple[str, Any]] = (),
+    load: Callable[[str], type[Model]] = load_model,
+) -> Submission:
     """Validate a run against its model and return what is to be declared.
 
     Parameters
@@ -125,6 +129,8 @@ def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submi
         The run file, or its equivalent from the command line.
     settings
         Parameters that override `[params]`.
+    load
+        Finds a model by name; raises UsageError where there is none.
 
     Raises
     ------
@@ -133,7 +139,7 @@ def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submi
     """
     if file.run.model is None:
         raise UsageError("run.model is missing; `montemq models` lists what can be run")
-    model = load_model(file.run.model)
+    model = load(file.run.model)
     seed = secrets.randbits(64) if file.run.seed is None else file.run.seed
     block_size = file.sampling.block_size
     cells = [

@@ -11,6 +11,7 @@ from ops.commands import options
 from producer.runfile import RunFile, Submission, parse, read_run_file, setting, submission
 from protocol.definition import Lane
 from protocol.errors import UsageError
+from protocol.registry import Registry
 from protocol.results import Result
 from protocol.settings import Broker
 
@@ -27,6 +28,7 @@ SUFFIX = ".toml"
 @click.option("--lane", type=click.Choice([lane.value for lane in Lane]), help="How urgent it is.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait.")
 @click.option("--chunk-blocks", type=click.IntRange(1, 2**20), help="Blocks per chunk.")
+@options.model_files
 @options.amqp
 @options.as_json
 def run(
@@ -34,6 +36,7 @@ def run(
     settings: tuple[str, ...],
     timeout: float | None,
     chunk_blocks: int | None,
+    model_files: tuple[str, ...],
     amqp_url: str,
     password_file: str | None,
     as_json: bool,
@@ -44,7 +47,8 @@ def run(
     WHAT is a run file (TOML), or the name of a model with parameters given by --set.
     """
     file = _run_file(what, fields)
-    job = submission(file, [setting(text) for text in settings])
+    models = Registry(options.read_model_files(model_files))
+    job = submission(file, [setting(text) for text in settings], models.load)
     broker = options.broker_of(amqp_url, password_file)
     show(follow(broker, job, timeout, chunk_blocks), as_json=as_json)
 
