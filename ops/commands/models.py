@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from ops.commands import options
+from ops.commands.model_check import check
+from producer.runfile import setting
 from protocol.errors import UsageError
 from protocol.model import Model
 from protocol.registry import Registry
@@ -19,11 +21,28 @@ WIDEST = 100
 
 @click.command()
 @click.argument("name", metavar="[MODEL]", required=False)
+@click.option("--check", "checks", is_flag=True, help="Run quick statistical checks of MODEL.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="For --check.")
 @options.model_files
 @options.as_json
-def models(name: str | None, model_files: tuple[str, ...], as_json: bool) -> None:
-    """List the models, or show one with its parameters, outputs and source."""
-    registry = Registry(options.read_model_files(model_files))
+def models(
+    name: str | None,
+    checks: bool,
+    settings: tuple[str, ...],
+    model_files: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """List the models, or show one with its parameters, outputs and source, or check it.
+
+    --check ends with exit code 5 when the model fails a check.
+    """
+    files = options.read_model_files(model_files)
+    if checks or settings:
+        if name is None or not checks:
+            raise click.UsageError("--check needs MODEL, and --set needs --check")
+        check(name, dict(map(setting, settings)), files, as_json=as_json)
+        return
+    registry = Registry(files)
     described = [describe(model) for model in _found(registry, name)]
     if as_json:
         click.echo(json.dumps(described[0] if name else described))
