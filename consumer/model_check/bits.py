@@ -21,33 +21,33 @@ def same_bits(subject: Subject, evidence: Evidence, fresh: Sequence[Fresh]) -> I
         The same blocks from a fresh process, and from one that simulated them in reverse order.
     """
     here = list(fresh[0].digests)
-    again = digests(evidence.loaded, here, evidence.size)
-    backwards = digests(subject.load(), here[::-1], evidence.size)
     yield _compared(
-        evidence,
-        again,
         "same bits twice",
+        evidence,
+        digests(evidence.loaded, here, evidence.size),
         "does it draw from anything but the stream, or keep anything between calls?",
     )
     yield _compared(
-        evidence,
-        backwards,
         "same bits in reverse order",
+        evidence,
+        digests(subject.load(), here[::-1], evidence.size),
         "does it keep anything between calls?",
     )
     yield _compared(
+        "same bits in a fresh process",
         evidence,
         fresh[0].digests,
-        "same bits in a fresh process",
         "does it depend on the clock, the environment, the order of a set, or what ran before?",
     )
     yield _compared(
-        evidence, fresh[1].digests, "same bits in a fresh process in reverse order",
+        "same bits in a fresh process in reverse order",
+        evidence,
+        fresh[1].digests,
         "does the first call leave anything to the others?",
-    )  # fmt: skip
+    )
 
 
-def _compared(evidence: Evidence, again: dict[Place, bytes], name: str, question: str) -> Check:
+def _compared(name: str, evidence: Evidence, again: dict[Place, bytes], question: str) -> Check:
     first = evidence.digests(len(evidence.blocks))
     differ = [place for place, digest in again.items() if first[place] != digest]
     if not differ:

@@ -33,7 +33,15 @@ Value = TypeVar("Value")
 
 
 class BlockError(MontemqError):
-    """A block could not be simulated, or is not what a block must be."""
+    """A block could not be simulated, or is not what a block must be; `check` says which check."""
+
+    check = "runs"
+
+
+class InfiniteBlockError(BlockError):
+    """A sample is NaN or an infinity."""
+
+    check = "finite"
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,7 @@ class Loaded:
             raise BlockError(f"{_at(place, size)}: shape {samples.shape}, expected {expected}")
         if not np.isfinite(samples).all():
             column = self.columns[int(np.argmin(np.isfinite(samples).all(axis=1)))]
-            raise BlockError(f"{_at(place, size)}: NaN or an infinity in {column}")
+            raise InfiniteBlockError(f"{_at(place, size)}: NaN or an infinity in {column}")
         return samples
 
     def simulate(self, place: Place, size: int) -> BlockMoments:

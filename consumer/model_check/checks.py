@@ -60,7 +60,7 @@ def check_model(subject: Subject) -> Iterator[Check]:
         yield cost.memory(fresh[0])
         yield cost.speed(loaded)
     except BlockError as error:
-        yield Check("runs", Outcome.FAILED, str(error))
+        yield Check(error.check, Outcome.FAILED, str(error))
 
 
 def _runs(loaded: Loaded) -> Check:

@@ -15,6 +15,9 @@ LARGEST_KURTOSIS = 4.0
 """Of ranks: one block in six differs from the others. Ranks without ties have 1.8."""
 LARGEST_MEAN_KURTOSIS = 6.0
 """Of block means: beyond it their variance is too uncertain to be compared."""
+IMPOSSIBLE = 1e6
+"""Independent samples of no distribution let variances differ so much, from 32 blocks on."""
+ROUNDING = 1e-12
 ENOUGH = 4096
 """Samples of a block that are looked at to tell whether it can be mistaken for another."""
 
@@ -60,13 +63,19 @@ def dispersion(means: Doubles, variances: Doubles, size: int) -> tuple[float, fl
         The z-score, and the ratio of the variances, 1 for independent samples.
     """
     blocks = len(means)
-    within = float(np.mean(variances))
-    kurtosis = _kurtosis(means)
-    if kurtosis is None or kurtosis > LARGEST_MEAN_KURTOSIS:
+    noise = (ROUNDING * float(np.max(np.abs(means)))) ** 2
+    within, between = (
+        0.0 if found <= noise else found
+        for found in (float(np.mean(variances)), size * float(np.var(means, ddof=1)))
+    )
+    if not within and not between:
         return None
-    if within == 0:  # every block repeats one sample
-        return math.inf, math.inf
-    ratio = size * float(np.var(means, ddof=1)) / within
+    ratio = between / within if within else math.inf
+    if not 1 / IMPOSSIBLE < ratio < IMPOSSIBLE:
+        return math.copysign(math.inf, ratio - 1), ratio
+    kurtosis = _kurtosis(means)
+    if kurtosis > LARGEST_MEAN_KURTOSIS:
+        return None
     a = 2 / (9 * (2 * blocks / (max(kurtosis, 3.0) - 1)))
     b = 2 / (9 * blocks * (size - 1))
     root = ratio ** (1 / 3)
@@ -111,7 +120,7 @@ def _ranks(values: Doubles) -> Doubles:
     return shared
 
 
-def _kurtosis(values: Doubles) -> float | None:
+def _kurtosis(values: Doubles) -> float:
     d = values - values.mean()
-    s2 = float(np.sum(d**2))
-    return None if s2 == 0 else len(values) * float(np.sum(d**4)) / s2**2
+    d /= np.max(np.abs(d))
+    return len(values) * float(np.sum(d**4)) / float(np.sum(d**2)) ** 2

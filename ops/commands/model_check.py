@@ -36,13 +36,14 @@ def check(
     """
     model = validated(Registry(files).load(name), params)
     found: list[tuple[Method, Check]] = []
+    out = sys.stdout
     # What a model prints is no data of ours.
     with contextlib.redirect_stdout(sys.stderr):
         for method, each in _checks(model, files):
             found.append((method, each))
             if not as_json:
                 line = _line(each, method if len(model.methods) > 1 else None)
-                click.echo(line, file=sys.__stdout__)
+                click.echo(line, file=out)
     failed = [each.name for _, each in found if each.outcome is Outcome.FAILED]
     if as_json:
         click.echo(json.dumps(_report(model, found)))
