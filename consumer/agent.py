@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
@@ -29,6 +29,7 @@ from protocol.errors import (
     TopologyMissingError,
 )
 from protocol.messages import Chunk, ConsumerState, Finished, Partial, Telemetry, decode, encode
+from protocol.model_file import ModelFile
 from protocol.settings import Broker
 from protocol.topology import (
     EVENTS,
@@ -56,6 +57,7 @@ def run_agent(
     name: str | None = None,
     on_ready: Callable[[], None] | None = None,
     wait: bool = False,
+    model_files: Sequence[ModelFile] = (),
 ) -> int:
     """Consume a pool's chunks until SIGTERM or SIGINT; the second one does not wait for chunks.
 
@@ -73,6 +75,8 @@ def run_agent(
         Called once, in the loop's thread, when chunks can arrive.
     wait
         Keep trying when the broker cannot be used at the start.
+    model_files
+        Models that the slots have besides the installed ones; loadable, as a `Registry` has found.
 
     Returns
     -------
@@ -89,7 +93,8 @@ def run_agent(
     check_server()
     host = socket.gethostname()
     worker = Worker(name or f"{host}-{secrets.token_hex(3)}", host)
-    agent = Agent(broker, worker, slots or len(os.sched_getaffinity(0)), pool, on_ready, wait=wait)
+    slots = slots or len(os.sched_getaffinity(0))
+    agent = Agent(broker, worker, slots, pool, on_ready, wait=wait, model_files=model_files)
     # Handlers first: from here on a signal drains, even while slots start.
     before = {number: signal.signal(number, agent.signalled) for number in _SIGNALS}
     thread = threading.Thread(target=agent.run, name="broker")
@@ -125,6 +130,7 @@ class Agent:
         on_ready: Callable[[], None] | None,
         *,
         wait: bool,
+        model_files: Sequence[ModelFile],
     ) -> None:
         self.error: Exception | None = None
         self._broker, self._worker, self._pool = broker, worker, pool
@@ -132,7 +138,7 @@ class Agent:
         self._policy = Policy(worker, slots)
         self._lanes = {work_queue(pool, lane): lane for lane in Lane}
         self._link = Link(broker, self, worker.consumer, [(EVENTS, finished_key("*"))])
-        self._slots = Slots(worker, self._watch, self._link.remove_reader)
+        self._slots = Slots(worker, self._watch, self._link.remove_reader, model_files)
         self._signals = 0
         self._ready = False
         self._refused_since: float | None = None

@@ -10,7 +10,7 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
@@ -21,6 +21,7 @@ from consumer.events import SlotCrashed, SlotDone, SlotReady
 from consumer.slot import READY, slot_main
 from protocol.errors import OtherBitsError
 from protocol.messages import Failure, decode
+from protocol.model_file import ModelFile
 
 SINGLE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """One slot per core is all the parallelism there is; libraries must not add their own."""
@@ -49,6 +50,8 @@ class Slots:
         be read from it, `read` is to be called.
     unwatch
         Called with the descriptor before it is closed.
+    model_files
+        Models that they have besides the installed ones.
     """
 
     def __init__(
@@ -56,8 +59,10 @@ class Slots:
         worker: Worker,
         watch: Callable[[int, int], None],
         unwatch: Callable[[int], None],
+        model_files: Sequence[ModelFile] = (),
     ) -> None:
         self._worker, self._watch, self._unwatch = worker, watch, unwatch
+        self._model_files = tuple(model_files)
         self._running: dict[int, _Process] = {}
         self._context = start_server()
 
@@ -65,7 +70,10 @@ class Slots:
         """Start a slot's process; `SlotReady` follows."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
-            target=slot_main, args=(theirs, self._worker), name=f"slot-{number}", daemon=True
+            target=slot_main,
+            args=(theirs, self._worker, self._model_files),
+            name=f"slot-{number}",
+            daemon=True,
         )
         process.start()
         theirs.close()

@@ -9,12 +9,14 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from ops.private_broker import PrivateBroker, free_port
 from ops.service import Service
 from protocol.errors import BrokerError, UsageError
+from protocol.model_file import ModelFile
 from protocol.settings import DEFAULT_PORT
 
 STOP_SECONDS = 20.0
@@ -38,7 +40,9 @@ class Stack:
         The services.
     """
 
-    def __init__(self, folder: Path, scratch: Path, *, quiet: bool) -> None:
+    def __init__(
+        self, folder: Path, scratch: Path, *, quiet: bool, model_files: Sequence[ModelFile] = ()
+    ) -> None:
         self.folder = folder
         self.scratch = scratch
         self.http_url = ""
@@ -46,6 +50,11 @@ class Stack:
         self.consumers: list[Service] = []
         self._node: PrivateBroker | None = None
         self._quiet = quiet
+        self._models = [
+            word
+            for file in model_files
+            for word in ("--model-file", f"{file.path}:{file.class_name}")
+        ]
         self._names = 0
 
     @classmethod
@@ -58,6 +67,7 @@ class Stack:
         http: tuple[str, int] = (LOOPBACK, 0),
         prefer_port: int | None = DEFAULT_PORT,
         quiet: bool = False,
+        model_files: Sequence[ModelFile] = (),
     ) -> Self:
         """Start everything and return once it is ready.
 
@@ -73,6 +83,8 @@ class Stack:
             The AMQP port if it is free; None for any.
         quiet
             Services log to files instead of stderr.
+        model_files
+            Models that the consumers have besides the installed ones.
 
         Raises
         ------
@@ -80,7 +92,7 @@ class Stack:
             A part did not start; what had been started is stopped again.
         """
         scratch = _scratch()
-        stack = cls(data_dir or scratch, scratch, quiet=quiet)
+        stack = cls(data_dir or scratch, scratch, quiet=quiet, model_files=model_files)
         try:
             _make_directory(stack.folder)
             stack._start(consumers, slots, http, prefer_port)
@@ -184,7 +196,7 @@ class Stack:
 
     def _load_consumer(self, slots: int | None) -> Service:
         arguments = [] if slots is None else ["--slots", str(slots)]
-        service = self._service(f"consumer-{self._names}", ["consumer", *arguments])
+        service = self._service(f"consumer-{self._names}", ["consumer", *arguments, *self._models])
         self._names += 1
         service.start()
         self.consumers.append(service)

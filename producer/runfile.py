@@ -4,7 +4,7 @@ import itertools
 import secrets
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -155,7 +155,10 @@ def setting(text: str) -> tuple[str, Any]:
 
 
 def submission(
-    file: RunFile, settings: Sequence[tuple[str, Any]] = (), where: str = "the run"
+    file: RunFile,
+    settings: Sequence[tuple[str, Any]] = (),
+    where: str = "the run",
+    load: Callable[[str], type[Model]] = load_model,
 ) -> Submission:
     """Validate a run against its model and return what is to be declared.
 
@@ -167,6 +170,8 @@ def submission(
         Parameters that override `[params]`.
     where
         What a complaint about the whole begins with, such as the file's path.
+    load
+        Finds a model by name; raises UsageError where there is none.
 
     Raises
     ------
@@ -175,7 +180,7 @@ def submission(
     """
     if file.run.model is None:
         raise UsageError("run.model is missing; `montemq models` lists what can be run")
-    model = load_model(file.run.model)
+    model = load(file.run.model)
     if not model.model_fields and (given := next(_given(file, settings), None)):
         raise UsageError(f"{given} is no parameter of model '{model.name}', which has none")
     seed = secrets.randbits(64) if file.run.seed is None else file.run.seed
@@ -191,6 +196,7 @@ def submission(
             model=model.name,
             model_version=model.version,
             outputs=_outputs(file.outputs, model),
+            controls=model.controls if sampling.control_variates else (),
             cells=tuple(cells),
             seed=seed,
             block_size=block_size,

@@ -63,6 +63,12 @@ class RunFailedError(MontemqError):
     exit_code = 5
 
 
+class CheckFailedError(MontemqError):
+    """A model failed a check that its author asked for."""
+
+    exit_code = 5
+
+
 class RunIdTakenError(MontemqError):
     """The run id names another definition."""
 

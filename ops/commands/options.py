@@ -6,9 +6,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from pydantic import TypeAdapter, ValidationError
@@ -18,6 +18,9 @@ from protocol.settings import AMQP_URL_VARIABLE, DEFAULT_AMQP_URL, Broker, broke
 
 STDIN = "-"
 """Address that stands for a line of standard input: nobody else can read it there."""
+
+if TYPE_CHECKING:
+    from protocol.model_file import ModelFile
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -46,6 +49,27 @@ ready_file = click.option(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write addresses and process ids here as JSON once everything is ready.",
 )
+
+model_files = click.option(
+    "--model-file",
+    "model_files",
+    multiple=True,
+    metavar="PATH.py:CLASS",
+    help="A model that is not installed, to try it out; more than one may be given.",
+)
+
+
+def read_model_files(texts: Sequence[str]) -> "tuple[ModelFile, ...]":
+    """Return the model files that the options name, unread by Python so far.
+
+    Raises
+    ------
+    UsageError
+        One cannot be read.
+    """
+    from protocol.model_file import ModelFile  # noqa: PLC0415 - keeps numpy out of `--help`
+
+    return tuple(ModelFile.read(text) for text in texts)
 
 
 def broker_of(amqp_url: str, password_file: str | None) -> Broker:

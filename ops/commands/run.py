@@ -12,6 +12,7 @@ from ops.commands.answers import ask_once, show
 from producer.runfile import RunFile, Submission, parse, read_run_file, setting, submission
 from protocol.definition import Lane
 from protocol.messages import Declare, ResumeRequest
+from protocol.registry import Registry
 from protocol.results import Result
 from protocol.settings import Broker
 
@@ -37,6 +38,7 @@ OPTIONS = {
 @click.option("--lane", type=click.Choice([lane.value for lane in Lane]), help="How urgent it is.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait.")
 @click.option("--chunk-blocks", type=click.IntRange(1, 2**20), help="Blocks per chunk.")
+@options.model_files
 @options.amqp
 @options.as_json
 def run(
@@ -44,6 +46,7 @@ def run(
     settings: tuple[str, ...],
     timeout: float | None,
     chunk_blocks: int | None,
+    model_files: tuple[str, ...],
     amqp_url: str,
     password_file: str | None,
     as_json: bool,
@@ -54,7 +57,9 @@ def run(
     WHAT is a run file (TOML), or the name of a model with parameters given by --set.
     """
     file = _run_file(what, fields)
-    job = submission(file, [setting(text) for text in settings], where=what)
+    models = Registry(options.read_model_files(model_files))
+    settings_read = [setting(text) for text in settings]
+    job = submission(file, settings_read, where=what, load=models.load)
     broker = options.broker_of(amqp_url, password_file)
     show(follow(broker, job, timeout, chunk_blocks), as_json=as_json)
 

@@ -16,11 +16,13 @@ DEFAULT_STORE = "montemq.sqlite"
 @click.command()
 @click.option("--slots", type=click.IntRange(1, 1024), help="Worker processes; one per core.")
 @click.option("--pool", default="default", show_default=True, help="The pool to work for.")
+@options.model_files
 @options.amqp
 @options.ready_file
 def consumer(
     slots: int | None,
     pool: str,
+    model_files: tuple[str, ...],
     amqp_url: str,
     password_file: str | None,
     ready_file: Path | None,
@@ -28,7 +30,10 @@ def consumer(
     """Simulate on this machine until Ctrl-C; running chunks are finished first."""
     from consumer.agent import run_agent  # noqa: PLC0415
     from consumer.slots import start_server  # noqa: PLC0415
+    from protocol.registry import Registry  # noqa: PLC0415
 
+    files = options.read_model_files(model_files)
+    Registry(files)  # refuses here what would end every slot
     pool = options.pool_name(pool)
     options.log_to_stderr()
     start_server()  # before an address is waited for: it loads what slots need
@@ -37,7 +42,8 @@ def consumer(
     def ready() -> None:
         options.write_ready(ready_file, {"pid": os.getpid()})
 
-    sys.exit(run_agent(broker, slots=slots, pool=pool, on_ready=ready))
+    code = run_agent(broker, slots=slots, pool=pool, on_ready=ready, model_files=files)
+    sys.exit(code)
 
 
 @click.command()

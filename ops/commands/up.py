@@ -9,6 +9,7 @@ import click
 
 from ops.commands import options
 from ops.stack import Stack
+from protocol.registry import Registry
 
 WATCH_SECONDS = 0.25
 
@@ -22,18 +23,28 @@ WATCH_SECONDS = 0.25
     help="Where runs and results persist; temporary if not given.",
 )
 @click.option("--http", default="127.0.0.1:0", show_default=True, help="HOST:PORT, 0 for any.")
+@options.model_files
 @options.ready_file
 def up(
-    consumers: int, slots: int | None, data_dir: Path | None, http: str, ready_file: Path | None
+    consumers: int,
+    slots: int | None,
+    data_dir: Path | None,
+    http: str,
+    model_files: tuple[str, ...],
+    ready_file: Path | None,
 ) -> None:
     """Run a private broker, an aggregator and consumers on this machine until Ctrl-C.
 
     The broker listens on loopback only; whoever can log in to this machine can use it.
     """
     options.interrupt_on_signals()
+    files = options.read_model_files(model_files)
+    Registry(files)  # refuses here what no consumer could load
     address = options.listening_address(http, "--http")
     click.echo("starting broker, aggregator and consumers …", err=True)
-    with Stack.start(consumers=consumers, slots=slots, data_dir=data_dir, http=address) as stack:
+    with Stack.start(
+        consumers=consumers, slots=slots, data_dir=data_dir, http=address, model_files=files
+    ) as stack:
         click.echo(f"AMQP {stack.amqp_url}")
         click.echo(f"HTTP {stack.http_url}")
         click.echo(f"ready; use it with: export MONTEMQ_AMQP_URL={stack.amqp_url}", err=True)

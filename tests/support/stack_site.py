@@ -4,6 +4,7 @@ Everything runs as its own process; leaving the context kills what is left of th
 one of them had left a traceback. The store is read as a stranger would, with SQL.
 """
 
+import os
 import sqlite3
 import tempfile
 from collections.abc import Mapping
@@ -57,20 +58,26 @@ class Site:
         return self._service(options, broker, {})
 
     def consumer(
-        self, slots: int = 1, *, broker: Broker | None = None, plugin: bool = True
+        self,
+        slots: int = 1,
+        *options: str,
+        broker: Broker | None = None,
+        plugin: bool = True,
+        path: str = "",
     ) -> Service:
         """Start a consumer; `ready` waits for it."""
-        more = {"PYTHONPATH": str(PLUGIN)} if plugin else {}
-        return self._service(("consumer", "--slots", str(slots)), broker, more)
+        more = {"PYTHONPATH": os.pathsep.join(filter(None, [str(PLUGIN) if plugin else "", path]))}
+        return self._service(("consumer", "--slots", str(slots), *options), broker, more)
 
-    def start(self, *arguments: str, broker: Broker | None = None) -> Program:
-        """Start a command."""
-        env = self._environment(broker, {"PYTHONPATH": str(PLUGIN)})
+    def start(self, *arguments: str, broker: Broker | None = None, path: str = "") -> Program:
+        """Start a command; `path` is where it finds further packages."""
+        more = {"PYTHONPATH": os.pathsep.join(filter(None, [str(PLUGIN), path]))}
+        env = self._environment(broker, more)
         return self._keep(Program(arguments, self.folder, env, module="ops.cli"))
 
-    def command(self, *arguments: str, broker: Broker | None = None) -> Ended:
+    def command(self, *arguments: str, broker: Broker | None = None, path: str = "") -> Ended:
         """Run a command to its end."""
-        return self.start(*arguments, broker=broker).wait()
+        return self.start(*arguments, broker=broker, path=path).wait()
 
     def run(self, job: Job, *options: str, broker: Broker | None = None) -> Program:
         """Start `montemq run` for a job; its result will stand on stdout."""

@@ -1,4 +1,4 @@
-"""Pure pieces of the command line: addresses, pools, and what models say of themselves."""
+"""Pure pieces of the command line: addresses, pools, passwords."""
 
 import io
 import socket
@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 from ops.commands import options
-from ops.commands.models import _line, describe
 from ops.private_broker import free_port
 from protocol.errors import UsageError
-from protocol.registry import load_model, model_names
 
 
 @pytest.mark.parametrize(
@@ -62,26 +60,6 @@ def test_a_password_may_come_from_a_file(tmp_path: Path) -> None:
     assert options.broker_of("amqp://u@h/", str(file)).password == "s3cret"  # noqa: S105 - a made-up one
     with pytest.raises(UsageError, match="the password file cannot be read"):
         options.broker_of("amqp://u@h/", str(tmp_path / "none"))
-
-
-@pytest.mark.parametrize("name", model_names())
-def test_every_model_says_what_it_takes_and_gives(name: str) -> None:
-    found = describe(load_model(name))
-    assert found["model"] == name
-    assert found["summary"].endswith(".")
-    assert found["outputs"]
-    assert "pseudo" in found["methods"]
-    for parameter in found["parameters"]:
-        assert parameter["description"]
-        assert _line(parameter).startswith(f"{parameter['name']}: ")
-
-
-def test_the_asian_option_has_units_bounds_and_defaults() -> None:
-    lines = [_line(parameter) for parameter in describe(load_model("asian"))["parameters"]]
-    text = "\n".join(lines)
-    assert "spot: Price of the underlying at time 0 (number, currency, above 0" in text
-    assert "(call|put" in text.replace("strike", "")
-    assert "default 252" in text
 
 
 def test_a_dash_reads_the_broker_address_from_standard_input(

@@ -1,0 +1,1 @@
+"""How reliably a network of links that fail by chance connects its nodes: a model for montemq."""
