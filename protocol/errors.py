@@ -13,6 +13,10 @@ class UsageError(MontemqError):
     exit_code = 2
 
 
+class UnsupportedError(UsageError):
+    """This machine cannot compute that, another may: it lacks a file, or has another version."""
+
+
 class BrokerError(MontemqError):
     """The broker, or a service behind it, cannot be used; base of the sentences that say why."""
 
