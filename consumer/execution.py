@@ -89,13 +89,16 @@ def _model(chunk: Chunk, load: Callable[[str], type[Model]]) -> Model:
             f"the run needs {chunk.model_version}"
         )
         raise _ChunkError(FailureKind.UNSUPPORTED_MODEL, text)
-    if chunk.sampling.method not in model.methods:
-        text = f"model '{chunk.model}' does not offer {chunk.sampling.method} sampling"
-        raise _ChunkError(FailureKind.INVALID_PARAMS, text)
+    for output in chunk.outputs:
+        if output not in model.outputs:
+            text = f"model '{chunk.model}' has no output '{output}'"
+            raise _ChunkError(FailureKind.INVALID_PARAMS, text)
     try:
-        return validated(model, chunk.params)
-    except UsageError as error:
+        cell = validated(model, chunk.params)
+        cell.check_sampling(chunk.sampling, chunk.block_size)
+    except (UsageError, ValueError) as error:
         raise _ChunkError(FailureKind.INVALID_PARAMS, str(error)) from None
+    return cell
 
 
 def _simulate(model: Model, chunk: Chunk) -> Iterator[BlockMoments]:
@@ -105,7 +108,7 @@ def _simulate(model: Model, chunk: Chunk) -> Iterator[BlockMoments]:
         try:
             # Infinities and NaN are refused when the moments are summed; no need to warn as well.
             with np.errstate(all="ignore"):
-                moments = model.simulate(stream, chunk.sampling)
+                moments = model.simulate(stream, chunk.sampling, chunk.outputs)
         # A model is somebody else's code, and may raise whatever it likes.
         except Exception as error:  # noqa: BLE001
             text = f"{type(error).__name__}: {error}"

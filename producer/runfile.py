@@ -11,7 +11,17 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from protocol.definition import Definition, Lane, Name, RunId, Sampling, Seed, Stop
+from protocol.definition import (
+    Definition,
+    Lane,
+    Method,
+    Name,
+    Params,
+    RunId,
+    Sampling,
+    Seed,
+    Stop,
+)
 from protocol.errors import UsageError
 from protocol.model import Model, validated
 from protocol.registry import load_model
@@ -49,6 +59,10 @@ class _Sampling(_Section):
     control_variates: bool = False
 
 
+class _Outputs(_Section):
+    names: list[str] | None = None
+
+
 class RunFile(_Section):
     """The sections of a run file; the model checks `[params]`, `[[cells]]` and `[sweep]`."""
 
@@ -57,6 +71,7 @@ class RunFile(_Section):
     cells: list[dict[str, Any]] = []
     sweep: dict[str, list[Any]] = {}
     sampling: _Sampling = _Sampling()
+    outputs: _Outputs = _Outputs()
     stop: Stop = Stop()
 
 
@@ -135,19 +150,22 @@ def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submi
         raise UsageError("run.model is missing; `montemq models` lists what can be run")
     model = load_model(file.run.model)
     seed = secrets.randbits(64) if file.run.seed is None else file.run.seed
-    block_size = file.sampling.block_size
+    sampling = _sampling(file.sampling)
+    asked = file.sampling.block_size
+    block_size = model.block_size if asked is None else asked
     cells = [
-        validated(model, params, where).params() for where, params in _cells(file, dict(settings))
+        _cell(model, params, where, sampling, block_size)
+        for where, params in _cells(file, dict(settings))
     ]
     try:
         definition = Definition(
             model=model.name,
             model_version=model.version,
-            outputs=model.outputs,
+            outputs=_outputs(file.outputs, model),
             cells=tuple(cells),
             seed=seed,
-            block_size=model.block_size if block_size is None else block_size,
-            sampling=_sampling(file.sampling, model),
+            block_size=block_size,
+            sampling=sampling,
             stop=file.stop,
         )
     except ValidationError as error:
@@ -177,16 +195,41 @@ def _cells(file: RunFile, settings: dict[str, Any]) -> Iterator[tuple[str, dict[
             yield "params" if number is None else f"cells[{number}]", merged
 
 
-def _sampling(section: _Sampling, model: type[Model]) -> Sampling:
-    offered = [method.value for method in model.methods]
-    if section.method not in offered:
+def _cell(
+    model: type[Model], params: dict[str, Any], where: str, sampling: Sampling, block_size: int
+) -> Params:
+    """Return one cell's parameters, complete, once the model has agreed to sample them so."""
+    cell = validated(model, params, where)
+    try:
+        cell.check_sampling(sampling, block_size)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return cell.params()
+
+
+def _sampling(section: _Sampling) -> Sampling:
+    methods = [method.value for method in Method]
+    if section.method not in methods:
         raise UsageError(
-            f"sampling.method = {section.method!r} is not offered by model '{model.name}'; "
-            f"allowed are {', '.join(offered)}"
+            f"sampling.method = {section.method!r} is not allowed; allowed are {', '.join(methods)}"
         )
-    if section.control_variates and not model.controls:
-        raise UsageError(f"sampling.control_variates = true: model '{model.name}' has none")
     return Sampling.model_validate(section.model_dump(exclude={"block_size"}))
+
+
+def _outputs(section: _Outputs, model: type[Model]) -> tuple[str, ...]:
+    if section.names is None:
+        return model.outputs
+    if not section.names:
+        raise UsageError("outputs.names = [] has no names")
+    for name in section.names:
+        if name not in model.outputs:
+            raise UsageError(
+                f"outputs.names: model '{model.name}' has no output {name!r:.80}; "
+                f"allowed are {', '.join(model.outputs)}"
+            )
+        if section.names.count(name) > 1:
+            raise UsageError(f"outputs.names has {name!r} twice")
+    return tuple(section.names)
 
 
 def _complaint(error: ValidationError) -> str:

@@ -264,18 +264,4 @@ class Scheduler:
         return min(patience * 2.0 ** min(self._losses, 10), MAX_PATIENCE_SECONDS)
 
     def _chunk(self, attempt: int, cell: int, start: int, stop: int) -> Chunk:
-        definition = self.definition
-        return Chunk(
-            run=self.run,
-            definition=definition.hash,
-            attempt=attempt,
-            cell=cell,
-            first_block=start,
-            blocks=stop - start,
-            block_size=definition.block_size,
-            model=definition.model,
-            model_version=definition.model_version,
-            params=definition.cells[cell],
-            sampling=definition.sampling,
-            seed=definition.seed,
-        )
+        return Chunk.of(self.run, self.definition, cell, (start, stop), attempt)

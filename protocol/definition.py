@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Annotated, Any, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -29,8 +30,22 @@ Seed = Annotated[int, Field(ge=0, lt=2**64)]
 Cell = Annotated[int, Field(ge=0, lt=10_000)]
 Block = Annotated[int, Field(ge=0, lt=2**32)]
 BlockCount = Annotated[int, Field(ge=1, le=2**32)]
-BlockSize = Annotated[int, Field(ge=2, lt=2**33, multiple_of=2)]
-"""Even, because random numbers come in pairs of samples."""
+BlockSize = Annotated[int, Field(ge=1, lt=2**33)]
+"""Whether it must be even, because random numbers come in pairs of samples, the model knows."""
+
+MAX_COLUMNS = 256
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) != len(names):
+        raise ValueError("two outputs have the same name")
+    return names
+
+
+Outputs = Annotated[
+    tuple[Name, ...], Field(min_length=1, max_length=MAX_COLUMNS), AfterValidator(_distinct)
+]
+"""Of a model's outputs those that a run asks for, in this order."""
 
 MAX_TEXT = 200
 MAX_ITEMS = 4096
@@ -116,6 +131,21 @@ class Sampling(Strict):
     control_variates: bool = False
 
 
+def check_net(sampling: Sampling, block_size: int) -> None:
+    """Refuse a block size at which Sobol points are no net.
+
+    Raises
+    ------
+    ValueError
+        Sobol sampling with a block size that is no power of two from 2 on.
+    """
+    if sampling.method is Method.SOBOL and (block_size < 2 or block_size.bit_count() != 1):  # noqa: PLR2004 - one point is no net
+        raise ValueError(
+            f"sampling.block_size = {block_size} is not allowed with sampling.method = 'sobol': "
+            "it should be a power of two, at least 2"
+        )
+
+
 class Stop(Strict):
     """When a cell has enough samples, and how sure its interval is."""
 
@@ -128,7 +158,7 @@ class Definition(Strict):
 
     model: Name
     model_version: Annotated[int, Field(ge=1, lt=2**31)]
-    outputs: Annotated[tuple[Name, ...], Field(min_length=1, max_length=256)]
+    outputs: Outputs
     cells: Annotated[tuple[Params, ...], Field(min_length=1, max_length=10_000), FailFast()]
     seed: Seed
     block_size: BlockSize
@@ -145,9 +175,12 @@ class Definition(Strict):
         return self
 
     @model_validator(mode="after")
+    def _sobol_blocks_are_nets(self) -> Self:
+        check_net(self.sampling, self.block_size)
+        return self
+
+    @model_validator(mode="after")
     def _fits_the_messages(self) -> Self:
-        if len(set(self.outputs)) != len(self.outputs):
-            raise ValueError("two outputs have the same name")
         for number, params in enumerate(self.cells):
             if (size := len(pack(params))) > MAX_PARAMS_BYTES:
                 raise ValueError(

@@ -19,6 +19,7 @@ from protocol.definition import (
     Lane,
     Name,
     OnlyText,
+    Outputs,
     Params,
     RunId,
     Sampling,
@@ -139,9 +140,32 @@ class Chunk(ChunkScope):
     model: Name
     model_version: Annotated[int, Field(ge=1, lt=2**31)]
     params: Params
+    outputs: Outputs
     sampling: Sampling
     seed: Seed
     not_by: ConsumerName | None = None
+
+    @classmethod
+    def of(
+        cls, run: str, definition: Definition, cell: int, span: tuple[int, int], attempt: int
+    ) -> Self:
+        """Return the chunk of a run that holds the blocks [start, stop) of a cell."""
+        start, stop = span
+        return cls(
+            run=run,
+            definition=definition.hash,
+            attempt=attempt,
+            cell=cell,
+            first_block=start,
+            blocks=stop - start,
+            block_size=definition.block_size,
+            model=definition.model,
+            model_version=definition.model_version,
+            params=definition.cells[cell],
+            outputs=definition.outputs,
+            sampling=definition.sampling,
+            seed=definition.seed,
+        )
 
 
 class Partial(ChunkScope):

@@ -2,7 +2,8 @@
 
 A model is a pydantic class: its fields are the parameters, its class variables the rest. The
 smallest one derives from `GeneratorModel` and defines `sample`. Importing a model must stay cheap
-(producers load it only to validate): import compilers and scipy inside the methods.
+(producers load it only to validate): import compilers and scipy inside the methods. Nothing here
+decides which samples are drawn.
 """
 
 import abc
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from protocol.definition import Method, ParamValue, Sampling
+from protocol.definition import Method, ParamValue, Sampling, check_net
 from protocol.errors import UsageError
 from protocol.statistics import BlockMoments
 from protocol.streams import BlockStream, generator_tag
@@ -31,13 +32,13 @@ class Model(BaseModel, abc.ABC):
     name, version
         A change of any bit of any sample is a new version.
     outputs
-        Names of what a sample gives, the main one first.
+        Names of all that a sample can give, the main one first; a run may ask for some of them.
+    methods, controls
+        The sampling methods it offers, and the names of its control columns.
     block_size
         Samples per block unless the run says otherwise; even.
-
-    Methods
-    -------
-        The sampling methods it offers.
+    single_sample_blocks
+        Whether blocks of one sample are allowed besides even sizes.
     source
         Where its formulas come from, for people.
     engine
@@ -52,22 +53,72 @@ class Model(BaseModel, abc.ABC):
     version: ClassVar[int] = 1
     outputs: ClassVar[tuple[str, ...]]
     block_size: ClassVar[int] = 1024
+    single_sample_blocks: ClassVar[bool] = False
     methods: ClassVar[tuple[Method, ...]] = (Method.PSEUDO,)
     controls: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str] = ""
     engine: ClassVar[str | None] = None
 
     @abc.abstractmethod
-    def simulate(self, stream: BlockStream, sampling: Sampling) -> BlockMoments:
-        """Simulate one block.
+    def samples(
+        self, stream: BlockStream, sampling: Sampling, outputs: tuple[str, ...]
+    ) -> NDArray[np.float64]:
+        """Return the samples of one block, shape (columns, m), in C order.
 
         Parameters
         ----------
         stream
             The block's random numbers and its size m.
         sampling
-            How to draw; the method is one of `methods`.
+            How to draw; what `check_sampling` refuses never comes here.
+        outputs
+            Which outputs, in this order; each is one of `outputs`, none stands twice.
+
+        Returns
+        -------
+            One row for each output asked for, then, under `sampling.control_variates`, one for
+            each of `controls`, each of them centred: its expectation is 0.
         """
+
+    def simulate(
+        self, stream: BlockStream, sampling: Sampling, outputs: tuple[str, ...]
+    ) -> BlockMoments:
+        """Simulate one block; parameters as in `samples`.
+
+        Override it only where the moments are better had without samples; such a model cannot be
+        bumped.
+        """
+        samples = self.samples(stream, sampling, outputs)
+        columns = len(outputs) + (len(self.controls) if sampling.control_variates else 0)
+        if np.shape(samples) != (columns, stream.size):
+            raise ValueError(
+                f"samples returned shape {np.shape(samples)}, expected {(columns, stream.size)}"
+            )
+        return moments(samples, len(outputs))
+
+    def check_sampling(self, sampling: Sampling, block_size: int) -> None:
+        """Refuse a way of sampling that these parameters or this model cannot have.
+
+        A model that can tell more (dimensions, controls that some parameters lack) extends it.
+
+        Raises
+        ------
+        ValueError
+            One sentence that names the field, the value and what is allowed.
+        """
+        if sampling.method not in self.methods:
+            raise ValueError(
+                f"sampling.method = '{sampling.method}' is not offered by model '{self.name}'; "
+                f"allowed are {', '.join(self.methods)}"
+            )
+        if sampling.control_variates and not self.controls:
+            raise ValueError(f"sampling.control_variates = true: model '{self.name}' has none")
+        check_net(sampling, block_size)
+        if block_size % 2 and not (block_size == 1 and self.single_sample_blocks):
+            also = " or 1" if self.single_sample_blocks else ""
+            raise ValueError(
+                f"sampling.block_size = {block_size} is not allowed: it should be even{also}"
+            )
 
     def params(self) -> dict[str, ParamValue]:
         """Return the parameters, defaults included, as a run's definition holds them."""
@@ -81,38 +132,56 @@ class GeneratorModel(Model):
     def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
         """Return n independent samples, an array of shape (n, outputs)."""
 
-    def simulate(self, stream: BlockStream, sampling: Sampling) -> BlockMoments:
-        """Simulate one block through `sample`."""
+    def samples(
+        self, stream: BlockStream, sampling: Sampling, outputs: tuple[str, ...]
+    ) -> NDArray[np.float64]:
+        """Return the samples of one block through `sample`."""
         del sampling  # pseudo is the only method offered
-        samples = self.sample(stream.generator(generator_tag(self.name)), stream.size)
+        drawn = self.sample(stream.generator(generator_tag(self.name)), stream.size)
         expected = (stream.size, len(self.outputs))
-        if np.shape(samples) != expected:
-            raise ValueError(f"sample returned shape {np.shape(samples)}, expected {expected}")
-        return moments(np.asarray(samples, dtype=np.float64))
+        if np.shape(drawn) != expected:
+            raise ValueError(f"sample returned shape {np.shape(drawn)}, expected {expected}")
+        rows = np.asarray(drawn, dtype=np.float64).T
+        return np.ascontiguousarray(rows[[self.outputs.index(name) for name in outputs]])
 
 
-def moments(samples: NDArray[np.float64]) -> BlockMoments:
-    """Return the moments of an array (m, outputs), by a fixed order of operations."""
+def moments(samples: NDArray[np.float64], outputs: int) -> BlockMoments:
+    """Return the moments of samples by a fixed order of operations.
+
+    Parameters
+    ----------
+    samples
+        Shape (columns, m): outputs first, then centred controls.
+    outputs
+        How many of the columns are outputs. Where controls follow, the second moments are the
+        lower triangle of their matrix by rows, else its diagonal.
+    """
+    columns, size = samples.shape
     sums = tree_sum(samples)
-    centred = samples - sums / samples.shape[0]
+    centred = samples - (sums / size)[:, np.newaxis]
+    if columns == outputs:
+        products = centred * centred
+    else:
+        row, column = np.tril_indices(columns)
+        products = centred[row] * centred[column]
     return BlockMoments(
         sums=sums.tolist(),
-        squares=tree_sum(centred * centred).tolist(),
-        minimum=samples.min(axis=0).tolist(),
-        maximum=samples.max(axis=0).tolist(),
+        squares=tree_sum(products).tolist(),
+        minimum=samples[:outputs].min(axis=1).tolist(),
+        maximum=samples[:outputs].max(axis=1).tolist(),
     )
 
 
 def tree_sum(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the sum over the first axis, halving it each time.
+    """Return the sum over the last axis, halving it each time.
 
     numpy's own sum adds in an order that depends on the CPU; elementwise addition does not.
     """
-    while (length := values.shape[0]) > 1:
+    while (length := values.shape[-1]) > 1:
         half = length // 2
-        folded = values[:half] + values[half : 2 * half]
-        values = folded if length % 2 == 0 else np.concatenate((folded, values[-1:]))
-    total: NDArray[np.float64] = values[0]
+        folded = values[..., :half] + values[..., half : 2 * half]
+        values = folded if length % 2 == 0 else np.concatenate((folded, values[..., -1:]), axis=-1)
+    total: NDArray[np.float64] = values[..., 0]
     return total
 
 

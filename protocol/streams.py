@@ -57,7 +57,7 @@ class BlockStream:
     block
         The block's number in its cell.
     size
-        Samples in the block, even.
+        Samples in the block: even, or 1 for a model that draws nothing from `words`.
     """
 
     seed: int

@@ -13,8 +13,7 @@ from pydantic import Field, model_validator
 from consumer import numerics
 from consumer.numerics import Doubles
 from protocol.definition import Sampling
-from protocol.model import PORTABLE_ENGINE, Model, moments
-from protocol.statistics import BlockMoments
+from protocol.model import PORTABLE_ENGINE, Model
 from protocol.streams import BlockStream
 
 MAX_FIXINGS = 4096
@@ -147,9 +146,9 @@ class Asian(Model):
             raise ValueError(f"fixing_times end at {times[-1]!r}, after maturity {self.maturity!r}")
         return self
 
-    def simulate(self, stream: BlockStream, sampling: Sampling) -> BlockMoments:
+    def samples(self, stream: BlockStream, sampling: Sampling, outputs: tuple[str, ...]) -> Doubles:
         """Simulate one path per sample: dimension i drives the step to the i-th fixing after 0."""
-        del sampling  # pseudo is the only method offered
+        del sampling, outputs  # pseudo is the only method offered, price the only output
         times = self._times()
         steps = times - np.concatenate(([0.0], times[:-1]))
         drift = (self.rate - self.dividend_yield - 0.5 * self.volatility * self.volatility) * steps
@@ -160,7 +159,7 @@ class Asian(Model):
         gain = self.spot * (total / len(times)) - self.strike
         payoff = np.maximum(gain if self.option_type == "call" else -gain, 0.0)
         discount = numerics.exp(np.array([-self.rate * self.maturity]))
-        return moments((discount * payoff)[:, np.newaxis])
+        return (discount * payoff)[np.newaxis]
 
     def _times(self) -> Doubles:
         if self.fixings is None:

@@ -101,7 +101,8 @@ def _simulate(task: tuple[Model, int, int]) -> int:
     model, first, blocks = task
     streams = (BlockStream(1, 0, first + i, model.block_size) for i in range(blocks))
     return collect(
-        (model.simulate(stream, Sampling()) for stream in streams), model.block_size
+        (model.simulate(stream, Sampling(), model.outputs) for stream in streams),
+        model.block_size,
     ).samples
 
 

@@ -79,10 +79,12 @@ class Habits(Protocol):
 class RememberedPi(Pi):
     """The real model; blocks are remembered, because every schedule computes the same ones."""
 
-    def simulate(self, stream: BlockStream, sampling: Sampling) -> BlockMoments:
+    def simulate(
+        self, stream: BlockStream, sampling: Sampling, outputs: tuple[str, ...]
+    ) -> BlockMoments:
         """Simulate one block, once."""
         if stream not in _REMEMBERED:
-            _REMEMBERED[stream] = super().simulate(stream, sampling)
+            _REMEMBERED[stream] = super().simulate(stream, sampling, outputs)
         return _REMEMBERED[stream]
 
 

@@ -208,11 +208,7 @@ def undisturbed_digest() -> str:
     run = definition()
     cells = []
     for cell in range(len(run.cells)):
-        whole = Chunk(
-            run=RUN, definition=run.hash, attempt=0, cell=cell, first_block=0, blocks=run.blocks,
-            block_size=run.block_size, model=run.model, model_version=run.model_version,
-            params=run.cells[cell], sampling=run.sampling, seed=run.seed,
-        )  # fmt: skip
+        whole = Chunk.of(RUN, run, cell, (0, run.blocks), attempt=0)
         answer = execute(whole, Worker("nobody", "nowhere"))
         assert isinstance(answer, Partial)  # noqa: S101 - the model works
         cells.append(answer.statistics)

@@ -244,7 +244,7 @@ def test_hostile_chunks_are_refused_by_the_consumer_and_counted_as_dead_letters(
         *hostile(chunk),
         changed(chunk, "invalid", "negative count", blocks=-1),
         changed(chunk, "invalid", "beyond 2**32", first_block=2**32 - 1, blocks=2),
-        changed(chunk, "invalid", "an odd block", block_size=3),
+        changed(chunk, "invalid", "an empty block", block_size=0),
         changed(chunk, "invalid", "NaN", params={"folder": "x", "closed_from": float("nan")}),
         changed(chunk, "invalid", "an import path", model="os.system"),
         changed(chunk, "invalid", "a negative seed", seed=-1),

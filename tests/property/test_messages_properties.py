@@ -41,7 +41,7 @@ ranges = st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 2**32)), m
     tuple
 )
 cells = st.integers(0, 9_999)
-block_sizes = st.integers(1, 2**32 - 1).map(lambda half: 2 * half)
+block_sizes = st.integers(0, 32).map(lambda power: 2**power) | st.integers(1, 2**33 - 1)
 scope = {
     "run": runs, "definition": hashes, "attempt": st.integers(0, 2**64 - 1), "cell": cells,
     "first_block": st.integers(0, 2**31), "blocks": st.integers(1, 2**31),
@@ -79,6 +79,7 @@ BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         scope | {
             "block_size": block_sizes, "model": names, "model_version": st.integers(1, 2**31 - 1),
             "params": params, "sampling": sampling, "seed": st.integers(0, 2**64 - 1),
+            "outputs": st.lists(names, min_size=1, max_size=5, unique=True).map(tuple),
         },
         optional={"not_by": st.none() | consumers},
     ),

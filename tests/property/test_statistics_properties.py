@@ -67,7 +67,8 @@ def in_blocks(values: list[float]) -> list[float]:
 
 
 def collected(values: list[float]) -> Statistics:
-    return collect(map(moments, np.array(values).reshape(-1, BLOCK_SIZE, 1)), BLOCK_SIZE)
+    blocks = np.array(values).reshape(-1, 1, BLOCK_SIZE)
+    return collect((moments(block, 1) for block in blocks), BLOCK_SIZE)
 
 
 FEWEST, MOST = 2 * BLOCK_SIZE, 6 * BLOCK_SIZE

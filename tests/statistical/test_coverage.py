@@ -38,7 +38,7 @@ def estimates(payoff: Payoff, blocks: int, seed: int, runs: int = RUNS) -> list[
 
 def block(payoff: Payoff, seed: int, number: int):  # noqa: ANN201 - what `moments` returns
     even, odd = BlockStream(seed, 0, number, BLOCK_SIZE).uniform_pairs(0, 1)
-    return moments(payoff(np.concatenate((even[0], odd[0])))[:, np.newaxis])
+    return moments(payoff(np.concatenate((even[0], odd[0])))[np.newaxis], 1)
 
 
 def coverage(found: list[Estimate], truth: float) -> float:
@@ -66,8 +66,8 @@ def test_intervals_of_a_uniform_cover_the_truth(blocks: int) -> None:
 def test_intervals_of_two_samples_are_as_wide_as_student_says() -> None:
     # Two normal samples: nothing but t with one degree of freedom gives 95 % here.
     rng = np.random.default_rng(5)
-    pairs = rng.standard_normal((RUNS, 2, 1))
-    found = [estimate(collect([moments(pair)], 2), 0, 0.95) for pair in pairs]
+    pairs = rng.standard_normal((RUNS, 1, 2))
+    found = [estimate(collect([moments(pair, 1)], 2), 0, 0.95) for pair in pairs]
     assert 0.93 <= coverage(found, 0.0) <= 0.97
 
 

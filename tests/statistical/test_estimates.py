@@ -58,7 +58,9 @@ def run(seed: int, chunk_blocks: int) -> Result:
     for number, cell in enumerate(cells):
         for start, stop in reversed(chunks):
             blocks = (
-                cell.simulate(BlockStream(seed, number, block, of.block_size), of.sampling)
+                cell.simulate(
+                    BlockStream(seed, number, block, of.block_size), of.sampling, of.outputs
+                )
                 for block in range(start, stop)
             )
             statistics = collect(blocks, of.block_size)

@@ -55,7 +55,11 @@ def estimate(model: Model, samples: int) -> tuple[float, float]:
     size = model.block_size
     blocks = range(-(-samples // size))
     statistics = collect(
-        (model.simulate(BlockStream(SEED, 0, block, size), Sampling()) for block in blocks), size
+        (
+            model.simulate(BlockStream(SEED, 0, block, size), Sampling(), model.outputs)
+            for block in blocks
+        ),
+        size,
     )
     n, m = statistics.samples, size
     total = statistics.sums[0].fraction()

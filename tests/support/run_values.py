@@ -95,21 +95,7 @@ def failure(of: Definition, start: int, stop: int, cell: int = 0, **fields: Any)
 
 def chunk(of: Definition, start: int, stop: int, cell: int = 0, **fields: Any) -> Chunk:
     """Return the chunk of the blocks [start, stop) of a cell."""
-    values: dict[str, Any] = {
-        "run": RUN,
-        "definition": of.hash,
-        "attempt": 0,
-        "cell": cell,
-        "first_block": start,
-        "blocks": stop - start,
-        "block_size": of.block_size,
-        "model": of.model,
-        "model_version": of.model_version,
-        "params": of.cells[cell],
-        "sampling": of.sampling,
-        "seed": of.seed,
-    }
-    return Chunk(**values | fields)
+    return Chunk.of(RUN, of, cell, (start, stop), attempt=0).model_copy(update=fields)
 
 
 def telemetry(consumer: str = "host-a.1", slots: int = 2, **fields: Any) -> Telemetry:

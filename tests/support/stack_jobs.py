@@ -54,21 +54,7 @@ class Job:
 
     def chunk(self, **fields: Any) -> Chunk:
         """Return a chunk of this run, one block unless said otherwise."""
-        definition = self.definition
-        plain: dict[str, Any] = {
-            "run": self.run,
-            "definition": definition.hash,
-            "attempt": 0,
-            "cell": 0,
-            "first_block": 0,
-            "blocks": 1,
-            "block_size": definition.block_size,
-            "model": definition.model,
-            "model_version": definition.model_version,
-            "params": definition.cells[0],
-            "sampling": definition.sampling,
-            "seed": definition.seed,
-        }
+        plain = Chunk.of(self.run, self.definition, 0, (0, 1), attempt=0).model_dump()
         return Chunk.model_validate(plain | fields)
 
     def partial(self, **fields: Any) -> Partial:

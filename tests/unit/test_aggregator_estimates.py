@@ -23,7 +23,7 @@ DIGEST = "64e49b4b3742e73918c7eed5d865e2d9ff2ad35571465953bcee3869f702854f"
 def of_samples(samples: Any, block_size: int) -> Statistics:
     """Return the statistics of an array (n, outputs)."""
     blocks = np.asarray(samples, dtype=float).reshape(-1, block_size, np.shape(samples)[1])
-    return collect(map(moments, blocks), block_size)
+    return collect((moments(block.T, block.shape[1]) for block in blocks), block_size)
 
 
 def of_squares(*squares: float) -> Statistics:

@@ -41,10 +41,11 @@ def load(name: str) -> type[Model]:
 
 
 def chunk(**changes: Any) -> Chunk:
+    outputs = ("x",) if changes.get("model") == "broken" else ("pi",)
     fields: dict[str, Any] = {
         "run": "r", "definition": bytes(32), "attempt": 3, "cell": 2, "first_block": 5,
         "blocks": 4, "block_size": 64, "model": "pi", "model_version": 1, "params": {},
-        "sampling": Sampling(), "seed": 2**64 - 1,
+        "outputs": outputs, "sampling": Sampling(), "seed": 2**64 - 1,
     }  # fmt: skip
     return Chunk(**(fields | changes))
 
@@ -65,7 +66,8 @@ def computed(**changes: Any) -> Partial:
 def test_a_chunk_gives_the_exact_statistics_of_its_blocks() -> None:
     partial = computed()
     blocks = [
-        Pi().simulate(BlockStream(2**64 - 1, 2, block, 64), Sampling()) for block in range(5, 9)
+        Pi().simulate(BlockStream(2**64 - 1, 2, block, 64), Sampling(), ("pi",))
+        for block in range(5, 9)
     ]
     assert partial.statistics == collect(blocks, 64)
     assert (partial.run, partial.attempt, partial.cell) == ("r", 3, 2)
@@ -106,7 +108,10 @@ def test_a_model_that_returns_nan_is_a_failure_that_names_the_block() -> None:
     assert failure.kind is FailureKind.NOT_FINITE
     model = Broken(what="nan")
     streams = {block: BlockStream(2**64 - 1, 2, block, 64) for block in range(5, 25)}
-    sums = {block: model.simulate(streams[block], Sampling()).sums[0] for block in streams}
+    sums = {
+        block: model.simulate(streams[block], Sampling(), model.outputs).sums[0]
+        for block in streams
+    }
     assert failure.block == next(block for block in sums if np.isnan(sums[block]))
 
 
@@ -125,9 +130,19 @@ def test_a_model_that_returns_nan_is_a_failure_that_names_the_block() -> None:
             "params.darts is no parameter of model 'pi'; allowed are ",
         ),
         (
+            {"outputs": ("pi", "tau")},
+            FailureKind.INVALID_PARAMS,
+            "model 'pi' has no output 'tau'",
+        ),
+        (
+            {"block_size": 1},
+            FailureKind.INVALID_PARAMS,
+            "sampling.block_size = 1 is not allowed: it should be even",
+        ),
+        (
             {"sampling": Sampling(method=Method.SOBOL)},
             FailureKind.INVALID_PARAMS,
-            "model 'pi' does not offer sobol sampling",
+            "sampling.method = 'sobol' is not offered by model 'pi'; allowed are pseudo",
         ),
     ],
 )

@@ -15,8 +15,8 @@ A = TypeVar("A")
 def chunk(attempt: int, run: str = "r", model: str = "pi", not_by: str | None = None) -> Chunk:
     return Chunk(
         run=run, definition=bytes(32), attempt=attempt, cell=0, first_block=attempt % 2**32,
-        blocks=1, block_size=2, model=model, model_version=1, params={}, sampling=Sampling(),
-        seed=1, not_by=not_by,
+        blocks=1, block_size=2, model=model, model_version=1, params={},
+        outputs=("x",), sampling=Sampling(), seed=1, not_by=not_by,
     )  # fmt: skip
 
 

@@ -12,23 +12,32 @@ from consumer.models.asian import Asian
 from consumer.models.pi import Pi
 from protocol.definition import Sampling
 from protocol.errors import UsageError
-from protocol.model import Model, validated
+from protocol.model import Model, moments, validated
 from protocol.statistics import BlockMoments
 from protocol.streams import BlockStream
 
 
 def simulate(model: Model, block: int = 0, size: int = 1024, seed: int = 1) -> BlockMoments:
-    return model.simulate(BlockStream(seed, 0, block, size), Sampling())
+    return model.simulate(BlockStream(seed, 0, block, size), Sampling(), model.outputs)
 
 
 def test_pi_counts_the_darts_inside_the_circle() -> None:
     stream = BlockStream(3, 0, 0, 2048)
     even, odd = stream.uniform_pairs(0, 2)
     samples = 4.0 * np.concatenate((np.hypot(*even) < 1, np.hypot(*odd) < 1))
-    moments = simulate(Pi(), size=2048, seed=3)
-    assert moments.sums == [samples.sum()]
-    assert moments.squares[0] == pytest.approx(samples.var() * 2048, rel=1e-14)
-    assert (moments.minimum, moments.maximum) == ([0.0], [4.0])
+    found = simulate(Pi(), size=2048, seed=3)
+    assert found.sums == [samples.sum()]
+    assert found.squares[0] == pytest.approx(samples.var() * 2048, rel=1e-14)
+    assert (found.minimum, found.maximum) == ([0.0], [4.0])
+
+
+def test_pi_counts_exactly_what_its_samples_hold() -> None:
+    samples = Pi().samples(BlockStream(1, 0, 0, 4096), Sampling(), ("pi",))
+    counted, summed = simulate(Pi(), size=4096), moments(samples, 1)
+    assert (counted.sums, counted.minimum, counted.maximum) == (
+        summed.sums, summed.minimum, summed.maximum,
+    )  # fmt: skip
+    assert counted.squares[0] == pytest.approx(summed.squares[0], rel=1e-14)
 
 
 def test_pi_does_not_depend_on_how_a_block_is_cut_into_tiles(
@@ -57,9 +66,9 @@ def test_models_have_the_bits_they_always_had() -> None:
 
 
 def test_a_fixing_at_zero_is_the_spot_itself() -> None:
-    moments = simulate(Asian(fixing_times=(0.0,), spot=130.0, rate=0.1))
-    assert moments.minimum == moments.maximum
-    assert moments.minimum[0] == pytest.approx(30 * math.exp(-0.1), rel=1e-15)
+    found = simulate(Asian(fixing_times=(0.0,), spot=130.0, rate=0.1))
+    assert found.minimum == found.maximum
+    assert found.minimum[0] == pytest.approx(30 * math.exp(-0.1), rel=1e-15)
 
 
 def test_equal_fixings_and_the_same_times_give_the_same_bits() -> None:
@@ -136,7 +145,8 @@ for vector in (numerics.exp(x), numerics.log(x * x + 0.5), *numerics.cos_sin_tur
 # Blocks of one pair and one fixing: longer sums round a wrong last bit away, and hide it.
 for model, count in ((Asian(fixings=1, strike=0.0), 4000), (Asian(), 4), (Pi(), 4)):
     for block in range(count):
-        bits.update(repr(model.simulate(BlockStream(9, 1, block, 2), Sampling())).encode())
+        found = model.simulate(BlockStream(9, 1, block, 2), Sampling(), model.outputs)
+        bits.update(repr(found).encode())
 print(bits.hexdigest())
 """
 

@@ -183,7 +183,7 @@ def test_a_bomb_is_refused(tmp_path: Path) -> None:
     [
         (
             "[rum]",
-            "run.toml: rum is unknown; allowed are run, params, cells, sweep, sampling, stop",
+            "run.toml: rum is unknown; allowed are run, params, cells, sweep, sampling, outputs, ",
         ),
         (
             "[run]\nmodle = 'pi'",
@@ -225,9 +225,20 @@ def test_a_wrong_section_names_field_value_and_rule(
             {"sampling": {"control_variates": True}},
             "sampling.control_variates = true: model 'asian' has none",
         ),
+        (
+            {"sampling": {"method": "halton"}},
+            "sampling.method = 'halton' is not allowed; allowed are",
+        ),
         ({"sampling": {"block_size": 3}}, "sampling.block_size = 3 is not allowed: "),
+        ({"sampling": {"block_size": 1}}, "sampling.block_size = 1 is not allowed: "),
         ({"sampling": {"block_size": 0}}, "sampling.block_size = 0 is not allowed: "),
         ({"sampling": {"block_size": -2}}, "sampling.block_size = -2 is not allowed: "),
+        ({"outputs": {"names": []}}, "outputs.names = [] has no names"),
+        (
+            {"outputs": {"names": ["theta"]}},
+            "outputs.names: model 'asian' has no output 'theta'; allowed are price",
+        ),
+        ({"outputs": {"names": ["price", "price"]}}, "outputs.names has 'price' twice"),
         (
             {"stop": {"samples": 2**60}, "sampling": {"block_size": 2}},
             f"{2**60} samples are {2**59} blocks of 2, allowed are {2**32} blocks",

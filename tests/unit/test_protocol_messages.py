@@ -39,7 +39,7 @@ STATISTICS = collect([BlockMoments([1.0], [2.0], [0.0], [1.0])] * 2, 2).model_du
 VALID: dict[type, dict[str, Any]] = {
     Chunk: SCOPE | {
         "block_size": 2, "model": "pi", "model_version": 1, "params": {"a": 1, "b": (1.5, "x")},
-        "sampling": {"method": "pseudo"}, "seed": 2**64 - 1,
+        "outputs": ("x", "y"), "sampling": {"method": "pseudo"}, "seed": 2**64 - 1,
     },
     Partial: SCOPE | {
         "statistics": STATISTICS, "consumer": "h.1-2", "host": "h", "cpu_seconds": 0.5,
@@ -122,7 +122,10 @@ def packed_exact(value: object) -> Any:
         (Chunk, {"blocks": 0}),
         (Chunk, {"blocks": -(2**63)}),
         (Chunk, {"first_block": 2**32 - 1, "blocks": 2}),
-        (Chunk, {"block_size": 3}),
+        (Chunk, {"block_size": 0}),
+        (Chunk, {"outputs": ()}),
+        (Chunk, {"outputs": ("x", "x")}),
+        (Chunk, {"outputs": ("X",)}),
         (Chunk, {"params": {"A": 1}}),
         (Chunk, {"params": {"a": None}}),
         (Chunk, {"params": {"a": float("inf")}}),
@@ -268,10 +271,14 @@ def test_every_message_has_a_versioned_name_of_its_own() -> None:
 def test_the_largest_chunk_of_a_valid_definition_fits_its_limit() -> None:
     params: dict[str, Any] = {f"p{i}": tuple(float(j) for j in range(2750)) for i in range(4)}
     definition = Definition(
-        model="m" * 40, model_version=2**31 - 1, outputs=("x",), cells=(params,),
+        model="m" * 40, model_version=2**31 - 1,
+        outputs=tuple(f"{i:040}".replace("0", "o", 1) for i in range(256)), cells=(params,),
         seed=2**64 - 1, block_size=2,
     )  # fmt: skip
-    changes = {"params": params, "run": "r" * 100, "model": definition.model, "not_by": "n" * 120}
+    changes = {
+        "params": params, "run": "r" * 100, "model": definition.model, "not_by": "n" * 120,
+        "outputs": definition.outputs,
+    }  # fmt: skip
     body = pack(VALID[Chunk] | changes)
     assert len(pack(params)) > 99_000
     assert decode("chunk.v1", body, Chunk).params == definition.cells[0]

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from protocol.definition import Sampling
 from protocol.model import GeneratorModel
-from protocol.statistics import BlockMoments
 from protocol.streams import BlockStream
 
 STEP_SECONDS = 0.005
@@ -26,14 +25,16 @@ class Gate(GeneratorModel):
     folder: str
     closed_from: int = 0
 
-    def simulate(self, stream: BlockStream, sampling: Sampling) -> BlockMoments:
+    def samples(
+        self, stream: BlockStream, sampling: Sampling, outputs: tuple[str, ...]
+    ) -> NDArray[np.float64]:
         """Leave the process id of the slot that waits in a file `waiting`."""
         folder = Path(self.folder)
         if stream.block >= self.closed_from and not (folder / "open").exists():
             (folder / f"waiting-{stream.block}").write_text(str(os.getpid()), encoding="ascii")
             while not (folder / "open").exists():
                 time.sleep(STEP_SECONDS)
-        return super().simulate(stream, sampling)
+        return super().samples(stream, sampling, outputs)
 
     def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
         """Return uniform numbers."""
