@@ -14,7 +14,7 @@ class UsageError(MontemqError):
 
 
 class UnsupportedError(UsageError):
-    """This machine cannot compute that, another may: it lacks a file, or has another version."""
+    """What is asked needs a file or version that is not here; another machine may have it."""
 
 
 class BrokerError(MontemqError):

@@ -113,7 +113,7 @@ def _read(name: str, path: Path, stamp: tuple[int, int, int]) -> PriceFile:
     del stamp
     try:
         # Should it have become a pipe since it was looked at, nobody waits for a writer.
-        with path.open("rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             return PriceFile(name, file.read(MAX_BYTES))
     except OSError as error:
         raise UnsupportedError(f"data = {name!r} cannot be read here: {_reason(error)}") from None

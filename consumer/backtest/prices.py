@@ -5,6 +5,7 @@ Where the file comes from is in `files`; what a strategy does with its prices is
 
 import csv
 import io
+import itertools
 import math
 from datetime import date
 
@@ -125,7 +126,7 @@ def read_table(name: str, text: str, kind: type[Table] = Table) -> Table:
     dates = [_date(name, number, row, len(header)) for number, row in enumerate(rows[1:], 2)]
     if len(dates) > 1 and dates[0] > dates[-1]:
         rows[1:], dates = rows[:0:-1], dates[::-1]
-    for earlier, later in zip(dates, dates[1:], strict=False):
+    for earlier, later in itertools.pairwise(dates):
         if later <= earlier:
             raise ValueError(f"the dates of {name} should be in order, but {later} meets {earlier}")
     columns = {title: [_cell(row[i]) for row in rows[1:]] for i, title in enumerate(titles, 1)}
