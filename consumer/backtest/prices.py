@@ -7,7 +7,15 @@ import csv
 import io
 import itertools
 import math
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
 from datetime import date
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles = NDArray[np.float64]
 
 EURO = "EUR"
 _CODE = 3
@@ -15,23 +23,34 @@ _GAPS = frozenset({"", "N/A"})
 _LISTED = 60
 
 
+@dataclass(frozen=True)
 class Table:
-    """The texts of a price file by columns, oldest day first; numbers are read when asked for.
+    """The prices of a file by columns, oldest day first.
 
-    Parameters
+    Attributes
     ----------
     name
         The file's name in complaints.
     dates
         Increasing.
     columns
-        The texts of each column, as many as `dates`; an empty text is a gap.
+        Prices by instrument, one for each date; NaN where there is none.
+    faults
+        What stands in the file instead of a positive number, by instrument and number of the day.
     """
 
-    def __init__(self, name: str, dates: list[date], columns: dict[str, list[str]]) -> None:
-        self.name, self.dates, self.columns = name, dates, columns
+    name: str
+    dates: list[date]
+    columns: dict[str, Doubles]
+    faults: dict[tuple[str, int], str]
 
-    def prices(self, instrument: str, days: range) -> list[float]:
+    def days(self, first: date | None, last: date | None) -> slice:
+        """Return the days from `first` to `last`, both included; None is as far as it goes."""
+        start = bisect_left(self.dates, first) if first else 0
+        stop = bisect_right(self.dates, last) if last else len(self.dates)
+        return slice(start, max(start, stop))
+
+    def prices(self, instrument: str, days: slice) -> Doubles:
         """Return the prices of one instrument.
 
         Parameters
@@ -46,37 +65,35 @@ class Table:
         ValueError
             There is no such instrument, or a price is missing or is no positive number.
         """
-        texts = self.columns.get(instrument)
-        if texts is None:
+        column = self.columns.get(instrument)
+        if column is None:
             listed = ", ".join(list(self.columns)[:_LISTED])
             raise ValueError(f"{instrument!r} is not in {self.name}; it has {listed}")
-        return [self._price(instrument, self.dates[day], texts[day]) for day in days]
+        gaps = np.isnan(column[days])
+        if gaps.any():
+            self._complain(instrument, days.start + int(gaps.argmax()))
+        return column[days]
 
-    def _price(self, instrument: str, day: date, text: str) -> float:
-        if not text:
+    def _complain(self, instrument: str, day: int) -> NoReturn:
+        where = f"on {self.dates[day]} in {self.name}"
+        fault = self.faults.get((instrument, day))
+        if fault is None:
             raise ValueError(
-                f"{instrument!r} has no price on {day} in {self.name}; "
+                f"{instrument!r} has no price {where}; "
                 "choose first_date and last_date so that it has one on every day between"
             )
-        try:
-            price = float(text)
-        except ValueError:
-            price = math.nan
-        if not 0.0 < price < math.inf:
-            raise ValueError(
-                f"{instrument!r} has the price {text[:40]!r} on {day} in {self.name}; "
-                "it should be a positive number"
-            )
-        return price
+        raise ValueError(
+            f"{instrument!r} has the price {fault!r:.60} {where}; it should be a positive number"
+        )
 
 
 class ReferenceRates(Table):
     """Prices of currency pairs: EURUSD is how many dollars one euro buys.
 
-    The columns are currencies, their prices the units that one euro buys.
+    The columns are currencies, their prices how many units one euro buys.
     """
 
-    def prices(self, instrument: str, days: range) -> list[float]:
+    def prices(self, instrument: str, days: slice) -> Doubles:
         """Return the prices of a pair, the ratio of two reference rates; see `Table.prices`."""
         base, quote = instrument[:_CODE], instrument[_CODE:]
         known = {EURO, *self.columns}
@@ -85,17 +102,17 @@ class ReferenceRates(Table):
                 f"{instrument!r} is no currency pair, which is two different codes as in EURUSD; "
                 f"the codes are {', '.join(sorted(known))}"
             )
-        below, above = self._rates(base, days), self._rates(quote, days)
-        return [a / b for a, b in zip(above, below, strict=True)]
+        return self._rates(quote, days) / self._rates(base, days)
 
     def pairs(self) -> list[str]:
         """Return the pairs, each in one direction, that have a price on every day."""
-        codes = [EURO, *(code for code, texts in self.columns.items() if all(texts))]
+        whole = (code for code, rates in self.columns.items() if not np.isnan(rates).any())
+        codes = [EURO, *whole]
         return [base + quote for i, base in enumerate(codes) for quote in codes[i + 1 :]]
 
-    def _rates(self, currency: str, days: range) -> list[float]:
+    def _rates(self, currency: str, days: slice) -> Doubles:
         if currency == EURO:
-            return [1.0] * len(days)
+            return np.ones(len(self.dates))[days]
         return super().prices(currency, days)
 
 
@@ -129,8 +146,14 @@ def read_table(name: str, text: str, kind: type[Table] = Table) -> Table:
     for earlier, later in itertools.pairwise(dates):
         if later <= earlier:
             raise ValueError(f"the dates of {name} should be in order, but {later} meets {earlier}")
-    columns = {title: [_cell(row[i]) for row in rows[1:]] for i, title in enumerate(titles, 1)}
-    return kind(name, dates, columns)
+    columns: dict[str, Doubles] = {}
+    faults: dict[tuple[str, int], str] = {}
+    for i, title in enumerate(titles, 1):
+        texts = [row[i].strip() for row in rows[1:]]
+        columns[title] = np.array([_price(text) for text in texts])
+        bad = np.flatnonzero(np.isnan(columns[title]))
+        faults |= {(title, int(day)): texts[day] for day in bad if texts[day] not in _GAPS}
+    return kind(name, dates, columns, faults)
 
 
 def _date(name: str, number: int, row: list[str], width: int) -> date:
@@ -144,6 +167,10 @@ def _date(name: str, number: int, row: list[str], width: int) -> date:
         ) from None
 
 
-def _cell(text: str) -> str:
-    text = text.strip()
-    return "" if text in _GAPS else text
+def _price(text: str) -> float:
+    """Return a positive number, or NaN where the text is none."""
+    try:
+        price = float(text)
+    except ValueError:
+        return math.nan
+    return price if 0.0 < price < math.inf else math.nan

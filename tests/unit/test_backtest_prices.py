@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from consumer.backtest.files import ECB, content_hash, price_table
-from consumer.backtest.prices import ReferenceRates, Table, read_table
+from consumer.backtest.prices import ReferenceRates, read_table
 from protocol.errors import UnsupportedError
 
 CSV = "date,gold,silver\n2026-01-05,10,1\n2026-01-06,20.5,\n2026-01-08,30,-2\n"
@@ -30,9 +30,9 @@ def test_the_reference_rates_are_the_central_banks() -> None:
     table = rates()
     assert (table.dates[0], table.dates[-1]) == (date(1999, 1, 4), date(2026, 10, 30))
     assert len(table.dates) == 7126
-    assert table.prices("EURUSD", range(1)) == [1.1789]
-    assert table.prices("USDEUR", range(1)) == [1 / 1.1789]
-    assert table.prices("USDJPY", range(1)) == [133.73 / 1.1789]
+    assert table.prices("EURUSD", slice(0, 1)).tolist() == [1.1789]
+    assert table.prices("USDEUR", slice(0, 1)).tolist() == [1 / 1.1789]
+    assert table.prices("USDJPY", slice(0, 1)).tolist() == [133.73 / 1.1789]
 
 
 def test_a_file_newest_first_reads_like_the_same_file_oldest_first() -> None:
@@ -41,7 +41,7 @@ def test_a_file_newest_first_reads_like_the_same_file_oldest_first() -> None:
     for text in (CSV, backwards):
         table = read_table("prices.csv", text)
         assert table.dates == [date(2026, 1, 5), date(2026, 1, 6), date(2026, 1, 8)]
-        assert table.prices("gold", range(3)) == [10.0, 20.5, 30.0]
+        assert table.prices("gold", slice(0, 3)).tolist() == [10.0, 20.5, 30.0]
 
 
 @pytest.mark.parametrize(
@@ -53,20 +53,20 @@ def test_a_file_newest_first_reads_like_the_same_file_oldest_first() -> None:
 )
 def test_a_price_that_is_not_there_is_named(instrument: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        read_table("prices.csv", CSV).prices(instrument, range(3))
+        read_table("prices.csv", CSV).prices(instrument, slice(0, 3))
 
 
 @pytest.mark.parametrize("text", ["-2", "0", "1e999", "nan", "two"])
 def test_a_price_is_a_positive_number(text: str) -> None:
-    table = Table("prices.csv", [date(2026, 1, 8)], {"silver": [text]})
+    table = read_table("prices.csv", f"date,silver\n2026-01-08,{text}\n")
     with pytest.raises(ValueError, match=f"'silver' has the price '{text}' on 2026-01-08 in pri"):
-        table.prices("silver", range(1))
+        table.prices("silver", slice(0, 1))
 
 
 @pytest.mark.parametrize("pair", ["EUREUR", "EUR", "EURXXX", "XXXEUR", "eurusd", "EURUSDX", ""])
 def test_what_is_no_pair_of_known_currencies_is_refused(pair: str) -> None:
     with pytest.raises(ValueError, match=f"'{pair}' is no currency pair, .*; the codes are AUD, B"):
-        rates().prices(pair, range(1))
+        rates().prices(pair, slice(0, 1))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_file_with_another_hash_is_unsupported_and_both_hashes_are_named(tmp_p
     path = tmp_path / "prices.csv"
     path.write_text(CSV)
     before = content_hash(str(path))
-    assert price_table(str(path), before).prices("gold", range(1)) == [10.0]
+    assert price_table(str(path), before).prices("gold", slice(0, 1)).tolist() == [10.0]
     path.write_text(CSV.replace("10", "11"))
     after = content_hash(str(path))
     assert after != before
@@ -130,3 +130,11 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"date,a\n\xff\n")
     with pytest.raises(ValueError, match="is not UTF-8"):
         price_table(str(path), content_hash(str(path)))
+
+
+def test_first_and_last_date_are_both_included() -> None:
+    table = read_table("prices.csv", CSV)
+    assert table.days(None, None) == slice(0, 3)
+    assert table.days(date(2026, 1, 6), date(2026, 1, 8)) == slice(1, 3)
+    assert table.days(date(2026, 1, 7), date(2026, 1, 7)) == slice(2, 2)
+    assert table.prices("silver", table.days(None, date(2026, 1, 5))).tolist() == [1.0]
