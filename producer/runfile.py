@@ -160,6 +160,7 @@ def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submi
             model=model.name,
             model_version=model.version,
             outputs=_outputs(file.outputs, model),
+            controls=model.controls if sampling.control_variates else (),
             cells=tuple(_complete(cell, sampling, block_size) for cell in cells),
             seed=seed,
             block_size=block_size,
