@@ -38,12 +38,13 @@ class SlotReady:
 
 @dataclass(frozen=True, slots=True)
 class SlotDone:
-    """A slot answered its chunk: an encoded message, and the kind where it is a failure."""
+    """A slot answered its chunk: an encoded message; kind and text where it is a failure."""
 
     slot: int
     type: str
     body: bytes
     kind: FailureKind | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

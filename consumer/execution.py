@@ -8,7 +8,7 @@ import numpy as np
 
 from consumer.answers import Worker, failure, scope
 from consumer.engine import engine
-from protocol.errors import NotFiniteError, UsageError
+from protocol.errors import NotFiniteError, UnsupportedError, UsageError
 from protocol.messages import Chunk, Failure, FailureKind, Partial
 from protocol.model import Model, validated
 from protocol.registry import load_model
@@ -83,6 +83,8 @@ def _model(chunk: Chunk, load: Callable[[str], type[Model]]) -> Model:
     try:
         cell = validated(model, chunk.params)
         cell.check_sampling(chunk.sampling, chunk.block_size)
+    except UnsupportedError as error:
+        raise _ChunkError(FailureKind.UNSUPPORTED_MODEL, str(error)) from None
     except (UsageError, ValueError) as error:
         raise _ChunkError(FailureKind.INVALID_PARAMS, str(error)) from None
     return cell
@@ -96,6 +98,8 @@ def _simulate(model: Model, chunk: Chunk) -> Iterator[BlockMoments]:
             # Infinities and NaN are refused when the moments are summed; no need to warn as well.
             with np.errstate(all="ignore"):
                 moments = model.simulate(stream, chunk.sampling, chunk.outputs)
+        except UnsupportedError as error:
+            raise _ChunkError(FailureKind.UNSUPPORTED_MODEL, str(error)) from None
         # A model is somebody else's code, and may raise whatever it likes.
         except Exception as error:  # noqa: BLE001
             text = f"{type(error).__name__}: {error}"

@@ -32,9 +32,9 @@ class Job:
         return (c.run, c.definition, c.attempt, c.cell, c.first_block, c.blocks)
 
     @property
-    def model(self) -> tuple[str, int]:
-        """Name and version of the model."""
-        return self.chunk.model, self.chunk.model_version
+    def issue(self) -> tuple[str, bytes, int]:
+        """The run, and under which term it was issued; a run taken up again has a later one."""
+        return self.chunk.run, self.chunk.definition, self.chunk.attempt >> 32
 
 
 def next_job(waiting: list[Job], now: float) -> Job:

@@ -64,7 +64,7 @@ class Policy:
         self._unsent: list[Job] = []
         self._unconfirmed: dict[int, Job] = {}
         self._ended: dict[tuple[str, bytes], _End] = {}
-        self._unsupported: set[tuple[str, int]] = set()
+        self._unsupported: dict[tuple[str, bytes, int], str] = {}
         self._connected = False
         self._consuming: int | None = None
         self._exited = False
@@ -155,8 +155,8 @@ class Policy:
     def _triage(self, job: Job) -> None:
         if job.chunk.not_by == self.worker.consumer:
             self._fail(job, FailureKind.DECLINED, "this consumer must not compute this chunk")
-        elif job.model in self._unsupported:
-            self._fail(job, FailureKind.UNSUPPORTED_MODEL, _unsupported(job))
+        elif job.issue in self._unsupported:
+            self._fail(job, FailureKind.UNSUPPORTED_MODEL, self._unsupported[job.issue])
         else:
             self._waiting.append(job)
 
@@ -190,7 +190,7 @@ class Policy:
         job, seconds = finished
         self._appetite.measured(seconds)
         if event.kind is FailureKind.UNSUPPORTED_MODEL:
-            self._learn_unsupported(job)
+            self._learn_unsupported(job, event.text)
         elif event.kind in _CHARGED:
             self._count_failure(now)
         elif event.kind is None:
@@ -207,12 +207,14 @@ class Policy:
             self._count_failure(now)
             self._fail(job, FailureKind.CRASH, text)
 
-    def _learn_unsupported(self, job: Job) -> None:
-        if job.model not in self._unsupported:
+    def _learn_unsupported(self, job: Job, text: str) -> None:
+        if job.issue not in self._unsupported:
             if len(self._unsupported) >= MAX_UNSUPPORTED:
                 self._unsupported.clear()
-            self._unsupported.add(job.model)
-            self._note(f"{_unsupported(job)}; its chunks are refused from now on")
+            # Of this run and term only: what it lacks may be one file that other runs do not need,
+            # and whoever puts that right resumes the run.
+            self._unsupported[job.issue] = text
+            self._note(f"{text}; the chunks of run {job.chunk.run} are refused from now on")
 
     def _on_tick(self, now: float) -> None:
         self._ended = {run: end for run, end in self._ended.items() if end.until > now}
@@ -325,8 +327,3 @@ class Policy:
 
     def _do(self, action: e.Action) -> None:
         self._actions.append(action)
-
-
-def _unsupported(job: Job) -> str:
-    name, version = job.model
-    return f"model '{name}' version {version} is not installed here"

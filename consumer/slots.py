@@ -96,7 +96,8 @@ class Slots:
         type_bytes, body = message.split(b"\0", 1)
         type_name = type_bytes.decode()
         if type_name == Failure.type:
-            return SlotDone(number, type_name, body, decode(type_name, body, Failure).kind)
+            failure = decode(type_name, body, Failure)
+            return SlotDone(number, type_name, body, failure.kind, failure.text)
         return SlotDone(number, type_name, body)
 
     def kill(self, number: int) -> None:

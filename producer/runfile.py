@@ -185,23 +185,21 @@ def submission(
         raise UsageError(f"{given} is no parameter of model '{model.name}', which has none")
     seed = secrets.randbits(64) if file.run.seed is None else file.run.seed
     sampling = _sampling(file.sampling)
+    cells = [validated(model, params, where) for where, params in _cells(file, dict(settings))]
+    single = all(cell.single_sample for cell in cells)
     asked = file.sampling.block_size
-    block_size = model.block_size if asked is None else asked
-    cells = [
-        _cell(model, params, where, sampling, block_size)
-        for where, params in _cells(file, dict(settings))
-    ]
+    block_size = (1 if single else model.block_size) if asked is None else asked
     try:
         definition = Definition(
             model=model.name,
             model_version=model.version,
             outputs=_outputs(file.outputs, model),
             controls=model.controls if sampling.control_variates else (),
-            cells=tuple(cells),
+            cells=tuple(_complete(cell, sampling, block_size) for cell in cells),
             seed=seed,
             block_size=block_size,
             sampling=sampling,
-            stop=file.stop,
+            stop=_single_sample(file.stop) if single else file.stop,
         )
     except ValidationError as error:
         raise UsageError(_complaint(error).replace("block_size", "sampling.block_size")) from None
@@ -244,11 +242,18 @@ def _cells(file: RunFile, settings: dict[str, Any]) -> Iterator[tuple[str, dict[
             yield "params" if number is None else f"cells[{number}]", merged
 
 
-def _cell(
-    model: type[Model], params: dict[str, Any], where: str, sampling: Sampling, block_size: int
-) -> Params:
+def _single_sample(stop: Stop) -> Stop:
+    """Return when cells end that have one sample each, whoever runs them."""
+    if "samples" in stop.model_fields_set and stop.samples != 1:
+        raise UsageError(
+            f"stop.samples = {stop.samples} is not allowed: these parameters give one sample, "
+            "always the same"
+        )
+    return stop.model_copy(update={"samples": 1})
+
+
+def _complete(cell: Model, sampling: Sampling, block_size: int) -> Params:
     """Return one cell's parameters, complete, once the model has agreed to sample them so."""
-    cell = validated(model, params, where)
     try:
         cell.check_sampling(sampling, block_size)
     except ValueError as error:

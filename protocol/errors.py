@@ -13,6 +13,10 @@ class UsageError(MontemqError):
     exit_code = 2
 
 
+class UnsupportedError(UsageError):
+    """What is asked needs a file or version that is not here; another machine may have it."""
+
+
 class BrokerError(MontemqError):
     """The broker, or a service behind it, cannot be used; base of the sentences that say why."""
 

@@ -120,6 +120,11 @@ class Model(BaseModel, abc.ABC):
                 f"sampling.block_size = {block_size} is not allowed: it should be even{also}"
             )
 
+    @property
+    def single_sample(self) -> bool:
+        """Whether these parameters give one sample, always the same; a run then has just that."""
+        return False
+
     def params(self) -> dict[str, ParamValue]:
         """Return the parameters, defaults included, as a run's definition holds them."""
         return self.model_dump(exclude_none=True)

@@ -3,13 +3,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydantic import field_validator
 
 from consumer.answers import Worker
 from consumer.engine import engine
 from consumer.execution import execute
 from consumer.models.pi import Pi
 from protocol.definition import Method, Sampling
-from protocol.errors import UsageError
+from protocol.errors import UnsupportedError, UsageError
 from protocol.messages import Chunk, Failure, FailureKind, Partial, decode, encode
 from protocol.model import GeneratorModel, Model
 from protocol.statistics import collect
@@ -23,8 +24,17 @@ class Broken(GeneratorModel):
     outputs: ClassVar[tuple[str, ...]] = ("x",)
     what: str = "raise"
 
+    @field_validator("what")
+    @classmethod
+    def _is_here(cls, what: str) -> str:
+        if what == "absent":
+            raise UnsupportedError("the file of this run is not here")
+        return what
+
     def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
         values = rng.standard_normal((n, 1))
+        if self.what == "vanish":
+            raise UnsupportedError("the file of this run has gone")
         if self.what == "raise":
             raise KeyError("x" * 5000)
         if self.what == "shape":
@@ -152,3 +162,10 @@ def test_what_cannot_be_computed_here_is_a_failure_that_says_why(
 ) -> None:
     failure = failed(**changes)
     assert (failure.kind, failure.text) == (kind, text)
+
+
+def test_what_needs_a_file_that_is_not_here_is_unsupported_here_not_the_models_error() -> None:
+    for what, text in (("absent", "is not here"), ("vanish", "has gone")):
+        failure = failed(model="broken", params={"what": what})
+        assert failure.kind is FailureKind.UNSUPPORTED_MODEL
+        assert failure.text == f"the file of this run {text}"

@@ -44,9 +44,11 @@ class Driver:
         self.tags += 1
         return self.send(e.Delivered((1, self.tags), lane, work, b"body"))
 
-    def done(self, slot: int = 0, kind: FailureKind | None = None) -> list[e.Action]:
+    def done(
+        self, slot: int = 0, kind: FailureKind | None = None, text: str = ""
+    ) -> list[e.Action]:
         type_name = Partial.type if kind is None else Failure.type
-        return self.send(e.SlotDone(slot, type_name, b"answer", kind))
+        return self.send(e.SlotDone(slot, type_name, b"answer", kind, text))
 
     def pass_time(self, seconds: float) -> list[e.Action]:
         self.now += seconds
@@ -232,14 +234,25 @@ def test_a_chunk_that_must_not_be_computed_here_is_declined(driver: Driver) -> N
     assert started(driver.deliver(chunk(2, not_by="host-2"))) == [2]
 
 
-def test_chunks_of_a_model_that_is_not_installed_are_refused_without_a_slot(
+def test_further_chunks_of_a_run_that_this_consumer_cannot_compute_are_refused_without_a_slot(
     driver: Driver,
 ) -> None:
-    assert started(driver.deliver(chunk(1, model="unknown"))) == [1]
-    driver.done(kind=FailureKind.UNSUPPORTED_MODEL)
-    actions = driver.deliver(chunk(2, model="unknown"))
-    assert published_failure(actions).kind is FailureKind.UNSUPPORTED_MODEL
-    assert started(driver.deliver(chunk(3))) == [3]
+    assert started(driver.deliver(chunk(1))) == [1]
+    driver.done(kind=FailureKind.UNSUPPORTED_MODEL, text="prices.csv is not here")
+    failure = published_failure(driver.deliver(chunk(2)))
+    assert (failure.kind, failure.text) == (
+        FailureKind.UNSUPPORTED_MODEL,
+        "prices.csv is not here",
+    )
+
+
+def test_other_runs_of_the_same_model_and_a_resumed_run_are_tried(driver: Driver) -> None:
+    driver.deliver(chunk(1))
+    driver.done(kind=FailureKind.UNSUPPORTED_MODEL, text="prices.csv is not here")
+    assert started(driver.deliver(chunk(2, run="other"))) == [2]
+    driver.done()
+    later_term = (1 << 32) + 3
+    assert started(driver.deliver(chunk(later_term))) == [later_term]
 
 
 def test_a_lost_connection_drops_what_waits_and_keeps_what_runs(driver: Driver) -> None:
