@@ -275,12 +275,18 @@ class RunBooks:
 
     def _check_shape(self, partial: Partial) -> None:
         statistics, definition = partial.statistics, self.definition
-        expected = (partial.blocks, partial.blocks * definition.block_size, len(definition.outputs))
-        found = (statistics.blocks, statistics.samples, statistics.outputs)
-        if found != expected or len(statistics.sums) != statistics.outputs:
+        expected = (
+            partial.blocks,
+            partial.blocks * definition.block_size,
+            len(definition.outputs),
+            len(definition.controls),
+        )
+        controls = len(statistics.sums) - statistics.outputs
+        found = (statistics.blocks, statistics.samples, statistics.outputs, controls)
+        if found != expected:
             raise MessageRefusedError(
                 RefusalReason.WRONG_SHAPE,
-                f"blocks, samples and outputs are {found}, expected are {expected}, no controls",
+                f"blocks, samples, outputs and controls are {found}, expected are {expected}",
             )
 
 

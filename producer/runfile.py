@@ -162,6 +162,7 @@ def submission(file: RunFile, settings: Sequence[tuple[str, Any]] = ()) -> Submi
             model=model.name,
             model_version=model.version,
             outputs=_outputs(file.outputs, model),
+            controls=model.controls if sampling.control_variates else (),
             cells=tuple(cells),
             seed=seed,
             block_size=block_size,

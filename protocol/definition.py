@@ -34,6 +34,8 @@ BlockSize = Annotated[int, Field(ge=1, lt=2**33)]
 """Whether it must be even, because random numbers come in pairs of samples, the model knows."""
 
 MAX_COLUMNS = 256
+MAX_MATRIX_COLUMNS = 8
+"""With control columns, whole matrices are kept, and outputs and controls are at most this many."""
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -159,6 +161,7 @@ class Definition(Strict):
     model: Name
     model_version: Annotated[int, Field(ge=1, lt=2**31)]
     outputs: Outputs
+    controls: Annotated[tuple[Name, ...], Field(max_length=MAX_MATRIX_COLUMNS)] = ()
     cells: Annotated[tuple[Params, ...], Field(min_length=1, max_length=10_000), FailFast()]
     seed: Seed
     block_size: BlockSize
@@ -177,6 +180,19 @@ class Definition(Strict):
     @model_validator(mode="after")
     def _sobol_blocks_are_nets(self) -> Self:
         check_net(self.sampling, self.block_size)
+        return self
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> Self:
+        if self.sampling.control_variates != bool(self.controls):
+            raise ValueError("controls are named if and only if sampling.control_variates is true")
+        columns = len(self.outputs) + len(self.controls)
+        if self.controls and columns > MAX_MATRIX_COLUMNS:
+            raise ValueError(
+                f"{len(self.outputs)} outputs and {len(self.controls)} control variates are "
+                f"{columns} columns, allowed are {MAX_MATRIX_COLUMNS}; ask for fewer in "
+                "outputs.names"
+            )
         return self
 
     @model_validator(mode="after")

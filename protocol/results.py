@@ -17,7 +17,20 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Estimate(_Value):
-    """Mean of one output with its error; `standard_error` is None where it cannot be known."""
+    """Mean of one output with its error; what cannot be known is None.
+
+    Attributes
+    ----------
+    mean, standard_error, ci_low, ci_high, confidence
+        With control variates, of the corrected mean.
+    error_reliable
+        Whether the standard error itself is known well enough to believe it.
+    standard_deviation
+        Of one sample; with antithetic sampling, of the average of a pair.
+    variance_reduction
+        How many times as many plain samples would give the same standard error; with antithetic
+        sampling, how many times as many pairs without control variates.
+    """
 
     mean: Number | None
     standard_error: Number | None
@@ -25,6 +38,8 @@ class Estimate(_Value):
     ci_high: Number | None
     confidence: Number
     error_reliable: bool
+    standard_deviation: Number | None = None
+    variance_reduction: Number | None = None
 
 
 class CellResult(_Value):

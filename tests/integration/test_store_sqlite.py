@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from aggregator.books import RunBooks
-from aggregator.estimates import digest
 from aggregator.ledger import Ledger
+from aggregator.result import digest
 from aggregator.store.sqlite import StaleEpochError, Store
 from protocol.definition import Definition, Lane, Method, Sampling, Stop
 from protocol.errors import StoreError

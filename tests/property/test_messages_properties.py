@@ -52,7 +52,10 @@ definitions = st.fixed_dictionaries({
     "cells": st.lists(params, min_size=1, max_size=3).map(tuple),
     "seed": st.integers(0, 2**64 - 1), "block_size": block_sizes,
 }, optional={
-    "sampling": sampling,
+    "sampling": st.fixed_dictionaries({}, optional={
+        "method": st.sampled_from(["pseudo", "antithetic"]),
+        "common_random_numbers": st.booleans(),
+    }),
     "stop": st.fixed_dictionaries({}, optional={
         "samples": st.integers(1, 2**33), "confidence": st.floats(0.5, 0.999999),
     }),
@@ -61,6 +64,7 @@ run_only = st.fixed_dictionaries({"run": runs})
 estimates = st.fixed_dictionaries({
     **dict.fromkeys(("mean", "standard_error", "ci_low", "ci_high"), st.none() | numbers),
     "confidence": numbers, "error_reliable": st.booleans(),
+    "standard_deviation": st.none() | numbers, "variance_reduction": st.none() | numbers,
 })  # fmt: skip
 
 

@@ -17,6 +17,8 @@ from protocol.results import CellResult, Estimate, Result
 ESTIMATE = Estimate(
     mean=5.78182, standard_error=0.0123, ci_low=5.75771, ci_high=5.80593, confidence=0.95,
     error_reliable=True,
+    standard_deviation=1.5,
+    variance_reduction=1.0,
 )  # fmt: skip
 
 
