@@ -29,7 +29,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**64)]
 Cell = Annotated[int, Field(ge=0, lt=10_000)]
 Block = Annotated[int, Field(ge=0, lt=2**32)]
 BlockCount = Annotated[int, Field(ge=1, le=2**32)]
-BlockSize = Annotated[int, Field(ge=2, lt=2**33, multiple_of=2)]
+MAX_BLOCK_SIZE = 2**24
+"""A consumer holds all samples of a block: 128 MiB for each output at this size."""
+
+BlockSize = Annotated[int, Field(ge=2, le=MAX_BLOCK_SIZE, multiple_of=2)]
 """Even, because random numbers come in pairs of samples."""
 
 MAX_TEXT = 200

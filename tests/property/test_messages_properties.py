@@ -41,7 +41,7 @@ ranges = st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 2**32)), m
     tuple
 )
 cells = st.integers(0, 9_999)
-block_sizes = st.integers(1, 2**32 - 1).map(lambda half: 2 * half)
+block_sizes = st.integers(1, 2**23).map(lambda half: 2 * half)
 scope = {
     "run": runs, "definition": hashes, "attempt": st.integers(0, 2**64 - 1), "cell": cells,
     "first_block": st.integers(0, 2**31), "blocks": st.integers(1, 2**31),

@@ -83,6 +83,7 @@ def test_the_hash_survives_the_wire() -> None:
         ({"seed": 1.0}, "valid integer"),
         ({"block_size": 0}, "greater than or equal to 2"),
         ({"block_size": 1023}, "multiple of 2"),
+        ({"block_size": 2**24 + 2}, "less than or equal to 16777216"),
         ({"sampling": {"method": "quasi"}}, "'pseudo', 'antithetic' or 'sobol'"),
         ({"sampling": {"method": b"pseudo"}}, "text only"),
         ({"sampling": {"common_random_numbers": 1}}, "valid boolean"),

@@ -123,6 +123,7 @@ def packed_exact(value: object) -> Any:
         (Chunk, {"blocks": -(2**63)}),
         (Chunk, {"first_block": 2**32 - 1, "blocks": 2}),
         (Chunk, {"block_size": 3}),
+        (Chunk, {"block_size": 2**24 + 2}),
         (Chunk, {"params": {"A": 1}}),
         (Chunk, {"params": {"a": None}}),
         (Chunk, {"params": {"a": float("inf")}}),
