@@ -1,15 +1,13 @@
 """Thin asyncio adapter over aio-pika, for producer and aggregator: one connection, one channel.
 
-It does not reconnect: whoever owns a `Link` starts a fresh one when `closed` is set. All errors of
-the client library are translated here, and nowhere else.
+It does not reconnect: whoever owns a `Link` starts a fresh one when `closed` is set.
 """
 
 import asyncio
 import logging
 import struct
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -21,13 +19,9 @@ import pamqp.decode
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.abc import DeliveredMessage
 
-from protocol import topology
+from protocol import broker_errors, topology
+from protocol.amqp_aio_errors import translated
 from protocol.errors import (
-    BrokerError,
-    BrokerRefusedError,
-    BrokerUnreachableError,
-    ConnectionLostError,
-    LockedError,
     NoAggregatorError,
     RefusedMessageError,
     TopologyMissingError,
@@ -115,7 +109,7 @@ class Link:
         BrokerUnreachableError, BrokerRefusedError
             One sentence that says why.
         """
-        with _translated(broker):
+        with translated(broker, opening=True):
             connection = await aio_pika.connect(
                 host=broker.host,
                 port=broker.port,
@@ -153,7 +147,7 @@ class Link:
 
     async def declare(self, wanted: topology.Topology) -> None:
         """Declare exchanges, queues and bindings; needs the `configure` right."""
-        with _translated(self.broker):
+        with translated(self.broker):
             raw = await self._channel.get_underlay_channel()
             for exchange in wanted.exchanges:
                 await raw.exchange_declare(
@@ -171,23 +165,11 @@ class Link:
             # On a channel of its own, because a refusal closes the channel.
             raw = await (await self._connection.channel()).get_underlay_channel()
             try:
-                with _translated(self.broker):
+                with translated(self.broker):
                     await raw.queue_declare(queue.name, passive=True)
             except TopologyMissingError:
                 missing.append(queue.name)
         return missing
-
-    async def depth(self, queue: str) -> int:
-        """Return how many messages wait in a queue.
-
-        Raises
-        ------
-        TopologyMissingError
-            It does not exist; the channel is closed by that.
-        """
-        with _translated(self.broker):
-            raw = await self._channel.get_underlay_channel()
-            return (await raw.queue_declare(queue, passive=True)).message_count or 0
 
     async def expect(self, queue: str) -> None:
         """Make sure that a queue exists; needs no right to it.
@@ -197,7 +179,7 @@ class Link:
         TopologyMissingError
             It does not; the channel is closed by that.
         """
-        with _translated(self.broker):
+        with translated(self.broker):
             raw = await self._channel.get_underlay_channel()
             await raw.queue_declare(queue, passive=True)
 
@@ -209,7 +191,7 @@ class Link:
         LockedError
             Somebody else holds it.
         """
-        with _translated(self.broker):
+        with translated(self.broker):
             # On a channel of its own, because a refusal closes the channel.
             raw = await (await self._connection.channel()).get_underlay_channel()
             await raw.queue_declare(name, exclusive=True)
@@ -235,7 +217,7 @@ class Link:
         ConnectionLostError
             Nobody knows whether the broker has it.
         """
-        with _translated(self.broker):
+        with translated(self.broker):
             raw = await self._channel.get_underlay_channel()
             try:
                 answer = await raw.basic_publish(
@@ -271,14 +253,14 @@ class Link:
         async def deliver(raw_message: DeliveredMessage) -> None:
             await handler(_delivery(queue, raw_message))
 
-        with _translated(self.broker):
+        with translated(self.broker):
             raw = await self._channel.get_underlay_channel()
             await raw.basic_qos(prefetch_count=prefetch)
             await raw.basic_consume(queue, deliver, no_ack=no_ack)
 
     async def subscribe(self, exchange: str, keys: tuple[str, ...], handler: Handler) -> None:
         """Deliver what matches the keys from now on, through a queue of this connection's own."""
-        with _translated(self.broker):
+        with translated(self.broker):
             raw = await self._channel.get_underlay_channel()
             declared = await raw.queue_declare(
                 "", exclusive=True, arguments=dict(topology.subscription())
@@ -290,14 +272,14 @@ class Link:
 
     async def get(self, queue: str) -> Delivery | None:
         """Take one message from a queue, None when it is empty."""
-        with _translated(self.broker):
+        with translated(self.broker):
             raw = await self._channel.get_underlay_channel()
             message = await raw.basic_get(queue)
         return None if message.delivery_tag is None else _delivery(queue, message)
 
     async def ack(self, tag: int, *, multiple: bool = False) -> None:
         """Acknowledge a delivery, or all up to it."""
-        with _translated(self.broker):
+        with translated(self.broker):
             raw = await self._channel.get_underlay_channel()
             await raw.basic_ack(tag, multiple=multiple, wait=False)
 
@@ -339,7 +321,7 @@ class Link:
         """Ask for direct replies once; a request that goes out earlier closes the channel."""
         async with self._replies_lock:
             if not self._replies_ready:
-                with _translated(self.broker):
+                with translated(self.broker):
                     raw = await self._channel.get_underlay_channel()
                     await raw.basic_consume(topology.DIRECT_REPLY, self._on_reply, no_ack=True)
                 self._replies_ready = True
@@ -355,7 +337,7 @@ class Link:
         self.closed.set()
         for future in self._replies.values():
             if not future.done():
-                future.set_exception(ConnectionLostError(_lost(self.broker)))
+                future.set_exception(broker_errors.lost(self.broker))
 
     async def _on_cancelled(self, _: object) -> None:
         self.reason = "the broker cancelled a consumer"
@@ -387,83 +369,3 @@ def _delivery(queue: str, message: DeliveredMessage) -> Delivery:
         reply_to=properties.reply_to,
         correlation_id=properties.correlation_id,
     )
-
-
-Sentence = Callable[[Broker, BaseException], BrokerError]
-
-
-def _unreachable(broker: Broker, error: BaseException) -> BrokerError:
-    text = str(error) or type(error).__name__
-    return BrokerUnreachableError(f"no broker can be reached at {broker}: {text}")
-
-
-# In order: the first class that an error is an instance of decides.
-_TRANSLATIONS: tuple[tuple[type[BaseException], Sentence], ...] = (
-    (
-        aio_errors.ProbableAuthenticationError,
-        lambda b, _: BrokerRefusedError(
-            f"the broker at {b} refused user '{b.user}': wrong user or password"
-        ),
-    ),
-    (
-        aiormq.exceptions.ConnectionNotAllowed,
-        lambda b, e: BrokerRefusedError(
-            f"the broker at {b} refused virtual host '{b.vhost}': {_detail(e)}"
-        ),
-    ),
-    (
-        # What aiormq makes of a Connection.Close in answer to Connection.Open.
-        aiormq.exceptions.InvalidFrameError,
-        lambda b, e: (
-            BrokerRefusedError(
-                f"the broker at {b} refused virtual host '{b.vhost}': "
-                f"it does not exist, or user '{b.user}' may not use it"
-            )
-            if "Connection.OpenOk" in str(e)
-            else _unreachable(b, e)
-        ),
-    ),
-    (
-        aio_errors.ChannelNotFoundEntity,
-        lambda b, e: TopologyMissingError(
-            f"the broker at {b} lacks part of montemq ({_detail(e)}); run `montemq broker init`"
-        ),
-    ),
-    (aiormq.exceptions.ChannelLockedResource, lambda _, e: LockedError(_detail(e))),
-    (
-        aiormq.exceptions.ChannelAccessRefused,
-        lambda b, e: BrokerRefusedError(
-            f"the broker at {b} denies user '{b.user}' a permission: {_detail(e)}"
-        ),
-    ),
-    (
-        aio_errors.ChannelPreconditionFailed,
-        lambda b, e: BrokerRefusedError(
-            f"the broker at {b} holds another version of the topology: {_detail(e)}"
-        ),
-    ),
-    (aiormq.exceptions.ChannelClosed, lambda b, _: ConnectionLostError(_lost(b))),
-    (aiormq.exceptions.ChannelInvalidStateError, lambda b, _: ConnectionLostError(_lost(b))),
-    (aiormq.exceptions.ConnectionClosed, lambda b, _: ConnectionLostError(_lost(b))),
-    (Exception, _unreachable),
-)
-
-
-@contextmanager
-def _translated(broker: Broker) -> Iterator[None]:
-    """Turn the client library's errors into ours, one sentence each."""
-    try:
-        yield
-    except BrokerError:
-        raise
-    except (TimeoutError, *aio_errors.CONNECTION_EXCEPTIONS) as error:
-        sentence = next(to for kind, to in _TRANSLATIONS if isinstance(error, kind))
-        raise sentence(broker, error) from error
-
-
-def _lost(broker: Broker) -> str:
-    return f"the connection to the broker at {broker} was lost"
-
-
-def _detail(error: BaseException) -> str:
-    return " ".join(str(argument) for argument in error.args)[:300]

@@ -1,6 +1,6 @@
 """The consumer's way to the broker: one pika connection, one channel, one loop in one thread.
 
-It reconnects for ever and translates pika's exceptions; what to consume, acknowledge or publish
+It reconnects for ever; what to consume, acknowledge or publish
 is not decided here. Everything but `call_threadsafe` belongs to the thread that calls `run`.
 """
 
@@ -17,13 +17,9 @@ from pika import exceptions, spec
 from pika.adapters.select_connection import IOLoop, PollEvents
 from pika.channel import Channel
 
-from protocol.errors import (
-    BrokerError,
-    BrokerRefusedError,
-    BrokerUnreachableError,
-    ConnectionLostError,
-    TopologyMissingError,
-)
+from protocol import broker_errors
+from protocol.amqp_pika_errors import translated
+from protocol.errors import BrokerError
 from protocol.messages import CONTENT_TYPE
 from protocol.settings import CONNECT_SECONDS, RETRY_SECONDS, Broker
 from protocol.topology import subscription
@@ -31,14 +27,6 @@ from protocol.topology import subscription
 LONGEST_RETRY_SECONDS = 30.0
 GOODBYE_SECONDS = 3.0
 PERSISTENT, TRANSIENT = 2, 1
-
-_ACCESS_REFUSED, _NOT_FOUND, _NOT_ALLOWED = 403, 404, 530
-_LOST = (
-    exceptions.ConnectionClosed,
-    exceptions.StreamLostError,
-    exceptions.AMQPHeartbeatTimeout,
-    exceptions.AMQPChannelError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +259,7 @@ class Link:
 
     def _on_cancelled(self, generation: int, _frame: Any) -> None:
         """Start afresh: the queue was deleted or has moved, and others may have as well."""
-        self._lose(generation, TopologyMissingError(_missing("a queue was deleted")))
+        self._lose(generation, broker_errors.missing(self._broker, "a queue was deleted"))
 
     def _on_channel_lost(self, generation: int, _channel: Channel, error: Exception) -> None:
         if not isinstance(error, exceptions.ChannelClosedByClient):
@@ -352,52 +340,6 @@ class Link:
         return [token for token in tokens if token is not None]
 
 
-@dataclass(frozen=True, slots=True)
-class ServerInfo:
-    """What a broker says of itself."""
-
-    product: str
-    version: str
-
-
-def probe(broker: Broker) -> ServerInfo:
-    """Connect, ask the broker who it is, and close.
-
-    Raises
-    ------
-    BrokerUnreachableError, BrokerRefusedError
-        It cannot be used, and why.
-    """
-    loop = IOLoop()
-    answer: list[ServerInfo] = []
-    failed: list[BaseException] = []
-
-    def opened(connection: Any) -> None:
-        properties = connection.server_properties or {}
-        product, version = properties.get("product", "unknown"), properties.get("version", "0")
-        answer.append(ServerInfo(str(product), str(version)))
-        connection.close()
-
-    def closed(_connection: Any, error: BaseException) -> None:
-        failed.append(error)
-        loop.stop()
-
-    pika.SelectConnection(
-        connection_parameters(broker, "montemq probe"),
-        on_open_callback=opened,
-        on_open_error_callback=closed,
-        on_close_callback=closed,
-        custom_ioloop=loop,
-    )
-    try:
-        loop.start()
-    finally:
-        loop.close()
-    if not answer:
-        raise translated(broker, failed[0])
-    return answer[0]
-
-
 def connection_parameters(broker: Broker, name: str) -> pika.ConnectionParameters:
     """Return pika's form of a broker's address, and turn its log off: we say it in a sentence."""
     logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
@@ -411,34 +353,3 @@ def connection_parameters(broker: Broker, name: str) -> pika.ConnectionParameter
         stack_timeout=CONNECT_SECONDS,
         client_properties={"connection_name": name},
     )
-
-
-def translated(broker: Broker, error: BaseException) -> BrokerError:
-    """Return our error, one sentence, for whatever pika reports about a connection or channel."""
-    if isinstance(error, BrokerError):
-        return error
-    code = getattr(error, "reply_code", None)
-    text = str(getattr(error, "reply_text", None) or error)
-    user = f"user '{broker.user}'"
-    if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
-        return BrokerRefusedError(f"the broker at {broker} refuses {user} or the password")
-    if isinstance(error, exceptions.ProbableAccessDeniedError) or code == _NOT_ALLOWED:
-        return BrokerRefusedError(
-            f"the broker refuses {user} the virtual host '{broker.vhost}': "
-            "it does not exist, or the user has no permission there"
-        )
-    if isinstance(error, _LOST):
-        return _ended(broker, code, text)
-    return BrokerUnreachableError(f"nothing that speaks AMQP 0-9-1 answers at {broker}")
-
-
-def _ended(broker: Broker, code: int | None, text: str) -> BrokerError:
-    if code == _ACCESS_REFUSED:
-        return BrokerRefusedError(f"the broker refuses user '{broker.user}': {text}")
-    if code == _NOT_FOUND:
-        return TopologyMissingError(_missing(text))
-    return ConnectionLostError(f"the connection to {broker} ended: {text}")
-
-
-def _missing(text: str) -> str:
-    return f"the broker lacks something of montemq ({text}); run `montemq broker init`"

@@ -15,7 +15,7 @@ import click
 from ops.commands import options
 from producer.rpc import ask
 from protocol.amqp_aio import Link
-from protocol.amqp_pika import ServerInfo, probe
+from protocol.amqp_probe import ServerInfo, probe
 from protocol.errors import BrokerError, MontemqError
 from protocol.messages import Status, StatusRequest
 from protocol.settings import Broker

@@ -254,6 +254,10 @@ def test_a_field_that_an_option_gave_is_named_by_the_option() -> None:
             "sampling.block_size = 4294967296 is not allowed: Input should be less than or equal",
         ),
         (
+            {"sampling": {"block_size": 2**32}},
+            "sampling.block_size = 4294967296 is not allowed: Input should be less than or equal",
+        ),
+        (
             {"stop": {"samples": 2**60}, "sampling": {"block_size": 2}},
             f"{2**60} samples are {2**59} blocks of 2, allowed are {2**32} blocks",
         ),
