@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumer.model_check import statistics
-from protocol.definition import Method, ParamValue, Sampling
+from protocol.definition import MAX_MATRIX_COLUMNS, Method, ParamValue, Sampling
 from protocol.errors import MontemqError, UsageError
 from protocol.model import Model, validated
 from protocol.model_file import ModelFile
 from protocol.registry import Registry
-from protocol.statistics import MAX_MATRIX_COLUMNS, BlockMoments
+from protocol.statistics import BlockMoments
 from protocol.streams import BlockStream
 
 SEED = 20_260_101
