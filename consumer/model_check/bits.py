@@ -10,39 +10,34 @@ CERTAIN_BITS = 64.0
 """From here on two blocks do not agree by chance."""
 
 
-def same_bits(subject: Subject, evidence: Evidence, fresh: Sequence[Fresh]) -> Iterator[Check]:
-    """Simulate blocks again: here, in another order, and look at what fresh processes gave.
-
-    Parameters
-    ----------
-    subject, evidence
-        The model, and its blocks as they were at first.
-    fresh
-        The same blocks from a fresh process, and from one that simulated them in reverse order.
-    """
-    here = list(fresh[0].digests)
+def same_bits(subject: Subject, evidence: Evidence, again: Sequence[Place]) -> Iterator[Check]:
+    """Simulate blocks again in this process, and in reverse order by a newly loaded model."""
     yield _compared(
         "same bits twice",
         evidence,
-        digests(evidence.loaded, here, evidence.size),
+        digests(evidence.loaded, again, evidence.size),
         "does it draw from anything but the stream, or keep anything between calls?",
     )
     yield _compared(
         "same bits in reverse order",
         evidence,
-        digests(subject.load(), here[::-1], evidence.size),
+        digests(subject.load(), again[::-1], evidence.size),
         "does it keep anything between calls?",
     )
+
+
+def same_bits_elsewhere(evidence: Evidence, fresh: Fresh, reverse: Fresh) -> Iterator[Check]:
+    """Compare blocks with those of a fresh process, and of one that took them in reverse order."""
     yield _compared(
         "same bits in a fresh process",
         evidence,
-        fresh[0].digests,
+        fresh.digests,
         "does it depend on the clock, the environment, the order of a set, or what ran before?",
     )
     yield _compared(
         "same bits in a fresh process in reverse order",
         evidence,
-        fresh[1].digests,
+        reverse.digests,
         "does the first call leave anything to the others?",
     )
 

@@ -47,8 +47,7 @@ def check_model(subject: Subject) -> Iterator[Check]:
         text = f"no NaN or infinity in {count} blocks of {evidence.size} samples"
         yield Check("finite", Outcome.OK, text)
         again = [*evidence.digests(REPEATED)]
-        fresh = in_fresh_processes(subject, (again, again[::-1]), evidence.size)
-        yield from bits.same_bits(subject, evidence, fresh)
+        yield from bits.same_bits(subject, evidence, again)
         yield bits.different_bits(evidence)
         yield independence.serial("blocks uncorrelated", evidence.blocks, loaded.columns)
         yield independence.serial("cells uncorrelated", evidence.cells, loaded.columns)
@@ -57,8 +56,11 @@ def check_model(subject: Subject) -> Iterator[Check]:
             yield independence.dispersion(evidence)
         if loaded.sampling.control_variates:
             yield independence.centred(evidence)
-        yield cost.memory(fresh[0])
         yield cost.speed(loaded)
+        fresh, reverse = in_fresh_processes(subject, (again, again[::-1]), evidence.size)
+        yield from bits.same_bits_elsewhere(evidence, fresh, reverse)
+        yield cost.loading(fresh)
+        yield cost.memory(fresh)
     except BlockError as error:
         yield Check(error.check, Outcome.FAILED, str(error))
 

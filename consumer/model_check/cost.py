@@ -13,6 +13,11 @@ MOST_DOUBLES = 2**24
 """In one block's samples at most while a block size is sought: 128 MiB."""
 
 
+def loading(fresh: Fresh) -> Check:
+    """Say what a producer waits for, which loads a model only to validate a run."""
+    return Check("loading", Outcome.INFO, f"{fresh.loading:.2g} s of CPU in a fresh process")
+
+
 def memory(fresh: Fresh) -> Check:
     """Say what a slot with this model takes."""
     mib = 2**20

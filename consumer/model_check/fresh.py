@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -25,11 +26,14 @@ class Fresh:
         Of the blocks it was asked for.
     peak, before
         Bytes of memory at most, and before the model was loaded; 0 where the system does not say.
+    loading
+        Seconds of CPU that it took to load the model.
     """
 
     digests: dict[Place, bytes]
     peak: int
     before: int
+    loading: float
 
 
 def in_fresh_processes(
@@ -76,15 +80,16 @@ def _received(pipe: Connection) -> Fresh:
 
 def _fresh_main(pipe: Connection, subject: Subject, order: Sequence[Place], size: int) -> None:
     sys.stdout = sys.stderr  # what a model prints is no data of ours
-    before = _memory("VmRSS")
+    before, start = _memory("VmRSS"), time.process_time()
     try:
         loaded = subject.load()
+        loading = time.process_time() - start
         found = digests(loaded, order, size)
         loaded.samples(order[0], loaded.model.block_size)
     except MontemqError as error:
         pipe.send(str(error))
     else:
-        pipe.send(Fresh(found, _memory("VmHWM"), before))
+        pipe.send(Fresh(found, _memory("VmHWM"), before, loading))
 
 
 def _memory(field: str) -> int:

@@ -97,6 +97,8 @@ def test_the_example_package_says_what_it_takes_and_what_is_wrong(
     site: Site, installed: str
 ) -> None:
     shown = site.command("models", "network_reliability", "--json", path=installed).json
+    checked = site.command("models", "network_reliability", "--check", "--json", path=installed)
+    assert (checked.code, checked.json["ok"]) == (0, True)
     assert [parameter["name"] for parameter in shown["parameters"]] == [
         "links", "reliability", "start", "end",
     ]  # fmt: skip
@@ -125,6 +127,8 @@ def test_the_model_of_the_page_for_authors_has_15_lines_and_runs(site: Site) -> 
     path = site.folder / "birthdays.py"
     path.write_text(source, encoding="utf-8")
     options = ("--model-file", f"{path}:Birthdays")
+    checked = site.command("models", "birthdays", "--check", "--json", *options)
+    assert (checked.code, checked.json["ok"]) == (0, True)
     site.aggregator().ready()
     site.consumer(1, *options).ready()
     words = ("birthdays", "--samples", "100000", "--seed", "1", "--json")

@@ -48,15 +48,29 @@ def test_consumers_with_another_file_take_no_part(site: Site, model_file: str) -
     other = site.consumer(1, "--model-file", f"{edited}:Share")
     other.ready()
     words = ("share", "--samples", "100000", "--seed", "1", "--json")
-    run = site.start("run", *words, "--model-file", model_file)
-    other.says(f"model 'share' version {ModelFile.read(model_file).version} is not installed here")
-    site.consumer(1, "--model-file", model_file).ready()
-    result = run.wait().json
-    assert result["samples"] == 100_352
-    mine = site.command("run", *words, "--model-file", f"{edited}:Share").json
+    version = ModelFile.read(model_file).version
+    run = site.command("run", *words, "--id", "mine", "--model-file", model_file)
+    assert run.code == 5
+    assert f"model 'share' has version {ModelFile.read(f'{edited}:Share').version} here" in run.err
+    assert f"the run needs {version}" in run.err
     # The same seed and in fact the same samples, but another model as far as anybody can know.
-    assert mine["cells"] == result["cells"]
-    assert mine["digest"] != result["digest"]
+    theirs = site.command("run", *words, "--model-file", f"{edited}:Share").json
+    site.consumer(1, "--model-file", model_file).ready()
+    result = site.command("resume", "mine", "--json").json
+    assert (result["samples"], result["model_version"]) == (100_352, version)
+    assert result["cells"] == theirs["cells"]
+    assert result["digest"] != theirs["digest"]
+
+
+def test_what_a_model_prints_is_not_among_the_data(site: Site) -> None:
+    path = site.folder / "loud.py"
+    loud = SOURCE.replace("        return", "        print('sampled')\n        return")
+    path.write_text(f"print('loaded'){loud}", encoding="utf-8")
+    for words in (("models",), ("models", "share"), ("models", "share", "--check")):
+        ended = site.command(*words, "--json", "--model-file", f"{path}:Share")
+        assert ended.json
+        assert "loaded" in ended.err
+        assert ("sampled" in ended.err) == ("--check" in words)
 
 
 def test_a_consumer_refuses_a_broken_file_before_it_connects(site: Site) -> None:

@@ -19,14 +19,26 @@ from tests.support.stack_jobs import pi
 from tests.support.stack_processes import Ended, Program, Service, environment, eventually
 from tests.support.stack_site import Site
 
+EVENS = """
+from protocol.model import GeneratorModel
+
+class Evens(GeneratorModel):
+    name = "evens"
+    outputs = ("even",)
+
+    def sample(self, rng, n):
+        return 1.0 - rng.integers(2, size=(n, 1))
+"""
+
 
 class Up:
     """A running `montemq up` with a temporary directory of its own."""
 
-    def __init__(self, folder: Path, temporary: str) -> None:
+    def __init__(self, folder: Path, temporary: str, *options: str) -> None:
         self.temporary = Path(temporary)
         env = environment(TMPDIR=temporary)
-        self.service = Service(("up", "--consumers", "2", "--slots", "1"), folder, env)
+        words = ("up", "--consumers", "2", "--slots", "1", *options)
+        self.service = Service(words, folder, env)
         self.ready = self.service.ready()
         self.site = Site(broker_from_url(self.ready["amqp_url"]), folder)
 
@@ -51,7 +63,9 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     require_rabbitmq()
     # Short: a path of a Unix socket has 107 bytes at most.
     temporary = tempfile.mkdtemp(prefix="mc-")
-    running = Up(tmp_path_factory.mktemp("up"), temporary)
+    folder = tmp_path_factory.mktemp("up")
+    (folder / "evens.py").write_text(EVENS, encoding="utf-8")
+    running = Up(folder, temporary, "--model-file", "evens.py:Evens")
     with running.site:
         yield running
     running.service.send(signal.SIGTERM)
@@ -82,6 +96,16 @@ def test_a_killed_consumer_is_started_again(up: Up) -> None:
     assert other in pids["consumer"]
     assert len(pids["consumer"]) == 2
     up.answers("consumer-healed")
+
+
+def test_its_consumers_have_the_model_file_before_and_after_they_were_started_again(up: Up) -> None:
+    words = ("run", "evens", "--model-file", "evens.py:Evens", "--seed", "1", "--json")
+    first = up.site.command(*words).json
+    assert abs(first["cells"][0]["outputs"]["even"]["mean"] - 0.5) < 4.5 * 0.5 / 2**10
+    for victim in up.now()["pids"]["consumer"]:
+        os.kill(victim, signal.SIGKILL)
+        up.healed("", victim)
+    assert up.site.command(*words).json["digest"] == first["digest"]
 
 
 def test_a_killed_aggregator_is_started_again_at_the_same_address(up: Up) -> None:

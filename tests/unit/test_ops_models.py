@@ -1,12 +1,14 @@
 """What `montemq models` shows: every fact of every parameter, aligned, in the asked width."""
 
 import json
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from ops.commands.models import describe, layout, models
+from protocol import registry
 from protocol.model_file import ModelFile
 from protocol.registry import load_model, model_names
 
@@ -82,6 +84,17 @@ def test_a_model_file_is_listed_beside_the_installed_models(queue: str) -> None:
     done = CliRunner().invoke(models, ["--json", "--model-file", queue], catch_exceptions=False)
     listed = [model["model"] for model in json.loads(done.stdout)]
     assert listed == sorted([*model_names(), "queue"])
+
+
+def test_a_model_that_cannot_be_loaded_does_not_hide_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = EntryPoint("broken", "no_such_package:Broken", registry.GROUP)
+    monkeypatch.setitem(registry._entries(), "broken", broken)
+    done = CliRunner().invoke(models, ["--json"], catch_exceptions=False)
+    assert {"pi", "asian"} <= {model["model"] for model in json.loads(done.stdout)}
+    assert done.stderr.startswith("montemq: model 'broken' (no_such_package:Broken) cannot be load")
+    assert CliRunner().invoke(models, ["broken"]).exit_code == 1
 
 
 def test_one_model_is_one_object(queue: str) -> None:
