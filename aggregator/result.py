@@ -31,6 +31,7 @@ def result(books: RunBooks, now: float) -> Result:
         model_version=definition.model_version,
         seed=definition.seed,
         sampling=definition.sampling.method.value,
+        control_variates=definition.sampling.control_variates,
         block_size=definition.block_size,
         digest=digest(definition.hash, statistics) if finished else None,
         reproducible=finished,

@@ -72,6 +72,7 @@ class Result(_Value):
     model_version: Count
     seed: Count
     sampling: Name
+    control_variates: bool = False
     block_size: Count
     digest: Name | None
     reproducible: bool

@@ -66,6 +66,10 @@ estimates = st.fixed_dictionaries({
     **dict.fromkeys(("mean", "standard_error", "ci_low", "ci_high"), st.none() | numbers),
     "confidence": numbers, "error_reliable": st.booleans(),
     "standard_deviation": st.none() | numbers, "variance_reduction": st.none() | numbers,
+    "quantiles": st.lists(st.fixed_dictionaries({
+        "probability": numbers, "value": numbers, "ci_low": st.none() | numbers,
+        "ci_high": st.none() | numbers,
+    }), max_size=2).map(tuple),
 })  # fmt: skip
 
 
@@ -142,7 +146,8 @@ BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     }),
     "results_reply.v1": st.fixed_dictionaries({"result": st.fixed_dictionaries({
         "run": runs, "state": states, "model": names, "model_version": counters,
-        "seed": counters, "sampling": names, "block_size": counters,
+        "seed": counters, "sampling": names, "control_variates": st.booleans(),
+        "block_size": counters,
         "digest": st.none() | names, "reproducible": st.booleans(),
         "elapsed_seconds": numbers, "cpu_seconds": numbers, "samples": counters,
         "cells": st.lists(st.fixed_dictionaries({
