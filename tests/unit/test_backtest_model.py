@@ -19,8 +19,8 @@ from protocol.streams import BlockStream
 from tests.support.backtest_golden import WORKER, chunk, hashes
 
 GOLDEN = [
-    "8f9f5d39f1cad4e49eaf6f415a4a440de98b0d4982182170865ef18d62c63efe",
-    "fb895352dd10f24b7c270cc483ff150db83d182cf31bcd64ddfc2b301c39134a",
+    "7544658c9914e741ca8d4c1c23cf5c01b2ecc4a617f210fe20b06c2f10c02751",
+    "91e20a5ffb8f0731d350e9ce824e0e76e5d272e2e899ac0609cb35f8a3d1fbe1",
 ]
 RATES_HASH = "73db21584dd46cebf5cd6df75ebb6de7afcdeebff52f54d5046ca8e459c0fbb3"
 
