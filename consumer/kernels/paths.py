@@ -25,6 +25,7 @@ The i-th sample of a row of `out` is the even sample of pair i for i < m/2, the 
 i - m/2 above; with sobol it is point i.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -40,6 +41,9 @@ Doubles = NDArray[np.float64]
 
 TILE_PAIRS = 512
 """Sample pairs worked on at a time: rows of 1,024 lanes, a few of which stay in a core's cache."""
+
+_LARGEST_NORMAL = 8.6
+"""No uniform is closer to 0 or 1 than 2**-53."""
 
 _ALIGNMENT = 8
 """Doubles per cache line."""
@@ -78,12 +82,16 @@ class Times:
 
     Attributes
     ----------
-    roots
-        Square roots of the steps' lengths, (d,): the increment of step i is roots[i] times the
-        standard normal that `increment` gives.
+    lengths, roots
+        The steps' lengths and their square roots, (d,): the Brownian increment of step i is
+        roots[i] times the standard normal that `increment` gives.
+    reach
+        What |W| cannot exceed at any of the times, whatever the method.
     """
 
+    lengths: Doubles
     roots: Doubles
+    reach: float
 
 
 def times(ends: Doubles) -> Times:
@@ -92,9 +100,14 @@ def times(ends: Doubles) -> Times:
     Parameters
     ----------
     ends
-        Where the steps end, increasing and above 0, in any unit; shape (d,), d >= 1.
+        Where the steps end, increasing and above 0, in any unit; shape (d,), perhaps empty.
     """
-    return Times(np.sqrt(np.diff(ends, prepend=0.0)))
+    lengths = np.diff(ends, prepend=0.0)
+    roots = np.sqrt(lengths)
+    # Plain steps add up; a bridge adds at most half the root of the whole time per level, of
+    # which there are at most 15.
+    reach = _LARGEST_NORMAL * (sum(roots.tolist()) + 8.5 * math.sqrt(sum(lengths.tolist())))
+    return Times(lengths, roots, reach)
 
 
 def plan(stream: BlockStream, method: Method, times: Times, tile: int = TILE_PAIRS) -> Plan:
