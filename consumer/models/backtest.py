@@ -269,7 +269,7 @@ class Backtest(Model):
         self, stream: BlockStream, sampling: Sampling, outputs: tuple[str, ...]
     ) -> NDArray[np.float64]:
         """Return the figures of what happened, or of one resampled history per sample."""
-        from consumer.backtest.history import figures  # noqa: PLC0415 - compiles
+        from consumer.backtest.history import figures
 
         del sampling  # pseudo is the only method offered
         rows = figures(self, stream)

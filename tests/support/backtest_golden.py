@@ -16,6 +16,7 @@ PORTFOLIO: dict[str, Any] = {
     "legs": ["EURUSD", "GBPJPY", "NZDHKD"], "weights": [0.5, 0.3, -0.2],
     "strategy": "momentum", "volatility_target": 0.1, "cost": 2.5,
 }  # fmt: skip
+PARTS = {"sums", "cross", "squares", "fourth", "minimum", "maximum"}
 HISTORY: dict[str, Any] = {"mode": "history", "pair": "USDZAR"}
 
 
@@ -32,7 +33,7 @@ def chunk(params: dict[str, Any], block_size: int = 8, **changes: Any) -> Chunk:
 def hashes() -> list[str]:
     answers = [execute(chunk(PORTFOLIO), WORKER), execute(chunk(HISTORY, 1, blocks=1), WORKER)]
     return [
-        hashlib.sha256(canonical(answer.statistics.model_dump())).hexdigest()
+        hashlib.sha256(canonical(answer.statistics.model_dump(include=PARTS))).hexdigest()
         for answer in answers
         if isinstance(answer, Partial)
     ]

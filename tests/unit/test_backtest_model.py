@@ -19,8 +19,8 @@ from protocol.streams import BlockStream
 from tests.support.backtest_golden import WORKER, chunk, hashes
 
 GOLDEN = [
-    "7544658c9914e741ca8d4c1c23cf5c01b2ecc4a617f210fe20b06c2f10c02751",
-    "91e20a5ffb8f0731d350e9ce824e0e76e5d272e2e899ac0609cb35f8a3d1fbe1",
+    "870b814561ed26cb1f9d73f7b9dfa635719f72e5cc0293fb2934cc187c3773f6",
+    "26f83354e56435f008b390e5bd29f08d009be58dfb94d891d37e59ae344fa360",
 ]
 RATES_HASH = "73db21584dd46cebf5cd6df75ebb6de7afcdeebff52f54d5046ca8e459c0fbb3"
 
