@@ -7,11 +7,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from producer.resampled import explanations, figure_names, figures, is_resampled
 from protocol.definition import Method
 from protocol.messages import Status
 from protocol.results import CellResult, Estimate, Result
 
 MAX_ROWS = 200
+MAX_LISTED = 3
 WIDTH = 200
 
 
@@ -46,7 +48,9 @@ def _console() -> Console:
 
 
 def result_table(result: Result) -> Table:
-    """Return one row per cell and output."""
+    """Return one row per cell and output; of resampled histories one row per cell."""
+    if is_resampled(result):
+        return _resampled_table(result)
     varying = _varying(result)
     first = next(iter(result.cells[0].outputs.values()))
     table = Table(title=title(result), title_justify="left")
@@ -64,6 +68,18 @@ def result_table(result: Result) -> Table:
         table.add_column("variance", justify="right")
     for cell in result.cells[:MAX_ROWS]:
         _add_rows(table, cell, varying, probabilities, reduced=reduced)
+    return table
+
+
+def _resampled_table(result: Result) -> Table:
+    varying, names = _varying(result), figure_names(result)
+    table = Table(title=title(result), title_justify="left")
+    for name in varying:
+        table.add_column(name)
+    for name in (*names, "samples"):
+        table.add_column(name, justify="right")
+    for cell in result.cells[:MAX_ROWS]:
+        table.add_row(*_settings(cell, varying), *figures(cell, names), f"{cell.samples:,}")
     return table
 
 
@@ -97,7 +113,7 @@ def _add_rows(
         quantiles = {quantile.probability: quantile.value for quantile in estimate.quantiles}
         factor = estimate.variance_reduction
         table.add_row(
-            *(_plain(str(cell.params.get(parameter, ""))) for parameter in varying),
+            *_settings(cell, varying),
             name,
             with_error(estimate.mean, estimate.standard_error),
             _interval(estimate),
@@ -105,6 +121,20 @@ def _add_rows(
             f"{cell.samples:,}" if cell.samples else "0",
             *(["—" if factor is None else f"÷ {factor:,.4g}"] if reduced else []),
         )
+
+
+def _settings(cell: CellResult, varying: list[str]) -> list[Text]:
+    """Return a cell's parameters as texts, of a long list only its beginning and its length."""
+    texts = []
+    for parameter in varying:
+        value = cell.params.get(parameter, "")
+        if not isinstance(value, tuple):
+            texts.append(_plain(str(value)))
+        elif len(value) <= MAX_LISTED:
+            texts.append(_plain(", ".join(map(str, value))))
+        else:
+            texts.append(_plain(f"{value[0]} … {value[-1]} ({len(value)})"))
+    return texts
 
 
 def _probabilities(result: Result) -> list[float]:
@@ -140,6 +170,8 @@ def footnotes(result: Result) -> list[str]:
     parts = [f"digest {result.digest}" if result.digest else f"no digest: {result.state}"]
     if len(result.cells) > MAX_ROWS:
         parts.append(f"{len(result.cells) - MAX_ROWS} more cells: see --json")
+    if is_resampled(result):
+        parts = [*explanations(result), *parts]
     if _is_reduced(result):
         pairs = result.sampling == Method.ANTITHETIC
         against = "pairs without control variates" if pairs else "plain samples"

@@ -39,6 +39,9 @@ class Model(BaseModel, abc.ABC):
         Samples per block unless the run says otherwise; even.
     single_sample_blocks
         Whether blocks of one sample are allowed besides even sizes.
+    resamples
+        Whether samples are resampled histories, so that tables show their spread, and beside an
+        output `x` what happened where there is an output `history_x`.
     source
         Where its formulas come from, for people.
     engine
@@ -54,6 +57,7 @@ class Model(BaseModel, abc.ABC):
     outputs: ClassVar[tuple[str, ...]]
     block_size: ClassVar[int] = 1024
     single_sample_blocks: ClassVar[bool] = False
+    resamples: ClassVar[bool] = False
     methods: ClassVar[tuple[Method, ...]] = (Method.PSEUDO,)
     controls: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str] = ""
