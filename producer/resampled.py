@@ -17,10 +17,10 @@ ROUNDING = 1e-12
 """A relative standard deviation below this is the rounding of a constant."""
 
 
-def is_resampled(result: Result) -> bool:
-    """Say whether a run's samples are resampled histories; of an unknown model they are not."""
+def is_resampled(model: str) -> bool:
+    """Say whether a model's samples are resampled histories; those of an unknown one are not."""
     try:
-        return load_model(result.model).resamples
+        return load_model(model).resamples
     except UsageError:
         return False
 
@@ -68,11 +68,12 @@ def explanations(result: Result) -> list[str]:
     if quantiles:
         low, high = quantiles[0].probability, quantiles[-1].probability
         between = f" ({100 * low:.6g} % … {100 * high:.6g} % quantile of them)"
+    least = min(cell.samples for cell in result.cells)
     worst = max((e.standard_error or 0) / (e.standard_deviation or 1) for e in spreads)
     return [
-        f"each figure: {value} ± standard deviation of the resampled histories{between}",
+        f"each figure: {value} ± standard deviation of {least:,} resampled histories{between}",
         (
-            f"simulation error: at most {worst:.2g} of a standard deviation in the means of the "
+            f"simulation error: at most {worst:.2g} of a standard deviation, in the mean of the "
             "resampled histories; more samples lower it, but tell no more about the strategy"
         ),
     ]

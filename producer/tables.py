@@ -49,7 +49,7 @@ def _console() -> Console:
 
 def result_table(result: Result) -> Table:
     """Return one row per cell and output; of resampled histories one row per cell."""
-    if is_resampled(result):
+    if is_resampled(result.model):
         return _resampled_table(result)
     varying = _varying(result)
     first = next(iter(result.cells[0].outputs.values()))
@@ -76,10 +76,10 @@ def _resampled_table(result: Result) -> Table:
     table = Table(title=title(result), title_justify="left")
     for name in varying:
         table.add_column(name)
-    for name in (*names, "samples"):
+    for name in names:
         table.add_column(name, justify="right")
     for cell in result.cells[:MAX_ROWS]:
-        table.add_row(*_settings(cell, varying), *figures(cell, names), f"{cell.samples:,}")
+        table.add_row(*_settings(cell, varying), *figures(cell, names))
     return table
 
 
@@ -133,7 +133,7 @@ def _settings(cell: CellResult, varying: list[str]) -> list[Text]:
         elif len(value) <= MAX_LISTED:
             texts.append(_plain(", ".join(map(str, value))))
         else:
-            texts.append(_plain(f"{value[0]} … {value[-1]} ({len(value)})"))
+            texts.append(_plain(f"{value[0]} … ({len(value)})"))
     return texts
 
 
@@ -170,7 +170,7 @@ def footnotes(result: Result) -> list[str]:
     parts = [f"digest {result.digest}" if result.digest else f"no digest: {result.state}"]
     if len(result.cells) > MAX_ROWS:
         parts.append(f"{len(result.cells) - MAX_ROWS} more cells: see --json")
-    if is_resampled(result):
+    if is_resampled(result.model):
         parts = [*explanations(result), *parts]
     if _is_reduced(result):
         pairs = result.sampling == Method.ANTITHETIC

@@ -217,6 +217,81 @@ def test_terminal_codes_do_not_reach_the_terminal() -> None:
         assert "\x07" not in text
 
 
+# Resampled histories
+
+
+def resampled(mean: float, spread: float | None, *quantiles: float) -> Estimate:
+    return Estimate(
+        mean=mean,
+        standard_error=None if spread is None else spread / 32,
+        ci_low=None,
+        ci_high=None,
+        confidence=0.95,
+        error_reliable=True,
+        standard_deviation=spread,
+        quantiles=tuple(
+            Quantile(probability=p, value=v, ci_low=None, ci_high=None)
+            for p, v in zip((0.05, 0.95), quantiles, strict=False)
+        ),
+    )
+
+
+def backtest(**outputs: Estimate) -> Result:
+    cells = tuple(
+        CellResult(params={"legs": legs}, state="finished", samples=1024, outputs=outputs)
+        for legs in (("EURUSD",), ("A", "B"), tuple(f"LEG{i}" for i in range(27)))
+    )
+    return result(model="backtest", cells=cells)
+
+
+def test_of_resampled_histories_what_happened_stands_beside_their_spread() -> None:
+    found = backtest(
+        sharpe=resampled(0.25, 0.19, -0.06, 0.55), history_sharpe=resampled(0.31, 0.0, 0.31, 0.31)
+    )
+    text = shown(result_table(found))
+    assert text.count("0.31 ± 0.19 (-0.06 … 0.55)") == 3  # one row per cell
+    assert "history_sharpe" not in text
+    for legs in ("EURUSD", "A, B", "LEG0 … (27)"):
+        assert f"│ {legs} " in text
+    assert footnotes(found)[:2] == [
+        (
+            "each figure: what happened ± standard deviation of 1,024 resampled histories "
+            "(5 % … 95 % quantile of them)"
+        ),
+        (
+            "simulation error: at most 0.031 of a standard deviation, in the mean of the resampled "
+            "histories; more samples lower it, but tell no more about the strategy"
+        ),
+    ]
+
+
+def test_the_standard_error_of_resampled_histories_is_never_shown_as_an_accuracy() -> None:
+    found = backtest(sharpe=resampled(0.25, 0.32))
+    text = shown(result_table(found))
+    assert "0.25 ± 0.32" in text
+    assert "0.250 ± 0.010" not in text
+    assert "interval" not in text
+    assert footnotes(found)[0] == (
+        "each figure: mean of the resampled histories ± standard deviation of 1,024 resampled "
+        "histories"
+    )
+    file = io.StringIO()
+    with ProgressDisplay("run-1", Console(file=file, width=80), estimate=False) as display:
+        display(update())
+    assert "±" not in file.getvalue()
+
+
+def test_what_happened_alone_and_constants_have_no_spread() -> None:
+    found = backtest(
+        sharpe=resampled(0.25, None), history_sharpe=resampled(0.25, None),
+        block_length=resampled(1.4, 1e-16),
+    )  # fmt: skip
+    text = shown(result_table(found))
+    assert "±" not in text
+    assert "│   0.25 │          1.4 │" in text
+    assert len(footnotes(backtest(sharpe=resampled(0.25, None)))) == 1
+
+
 # Progress
 
 
