@@ -275,12 +275,25 @@ class RunBooks:
 
     def _check_shape(self, partial: Partial) -> None:
         statistics, definition = partial.statistics, self.definition
-        expected = (partial.blocks, partial.blocks * definition.block_size, len(definition.outputs))
-        found = (statistics.blocks, statistics.samples, statistics.outputs)
-        if found != expected or len(statistics.sums) != statistics.outputs:
+        expected = (
+            partial.blocks,
+            partial.blocks * definition.block_size,
+            len(definition.reported),
+            len(definition.controls),
+            len(definition.reported) if definition.quantiles else 0,
+        )
+        found = (
+            statistics.blocks,
+            statistics.samples,
+            statistics.outputs,
+            len(statistics.sums) - statistics.outputs,
+            len(statistics.histograms),
+        )
+        if found != expected:
             raise MessageRefusedError(
                 RefusalReason.WRONG_SHAPE,
-                f"blocks, samples and outputs are {found}, expected are {expected}, no controls",
+                f"blocks, samples, outputs, controls and histograms are {found}, "
+                f"expected are {expected}",
             )
 
 

@@ -1,127 +1,70 @@
 """From exact statistics to numbers for people: the one place where anything is rounded."""
 
-import hashlib
 import math
-from collections.abc import Sequence
 from fractions import Fraction
 
-from aggregator.books import RunBooks
+from aggregator.quantiles import quantiles
+from aggregator.regression import Fit, fit
+from aggregator.scatter import Scatter, of_samples, scatter
+from aggregator.stopping import error_is_reliable
 from aggregator.student import student_quantile
-from protocol.codec import canonical
+from protocol.definition import Method
 from protocol.exact import rounded_sqrt
-from protocol.messages import RunState
-from protocol.results import CellResult, Estimate, Result
+from protocol.results import Estimate
 from protocol.statistics import Statistics
 
-RELIABLE_VARIANCE = Fraction(1, 10)
-"""Largest relative error of the variance itself at which a standard error is believed."""
 
+def estimates(
+    statistics: Statistics,
+    method: Method,
+    confidence: float,
+    probabilities: tuple[float, ...] = (),
+) -> tuple[Estimate, ...]:
+    """Estimate every output of a cell.
 
-def estimate(statistics: Statistics | None, output: int, confidence: float) -> Estimate:
-    """Estimate one output from independent samples.
-
-    With m samples in each of B blocks, n = Bm, block sums s_b and centred second moments Q_b:
-    Var(mean) = [ΣQ_b + Σs_b²/m - (Σs_b)²/n] / (n(n-1)), an identity of the analysis of variance;
-    the interval is Student's with n-1 degrees of freedom.
+    The interval is Student's, around the mean corrected by the controls, with the degrees of
+    freedom of the regression; `Fit` and `Scatter` have the formulas.
 
     Parameters
     ----------
     statistics
-        All merged blocks of one cell, None if there are none.
-    output
-        Number of the output.
+        All merged blocks of the cell.
+    method
+        How they were drawn.
     confidence
-        Probability that the interval covers the truth.
+        Probability that an interval covers the truth.
+    probabilities
+        Of quantiles; there are histograms where it is not empty.
     """
+    independent = scatter(statistics, method)
+    plain = of_samples(statistics) if method is Method.SOBOL else independent
+    found = [
+        _estimate(statistics, output, one, method, plain, confidence)
+        for output, one in enumerate(fit(independent))
+    ]
+    if probabilities:
+        of_one = confidence if method is Method.PSEUDO else None
+        for output, histogram in enumerate(statistics.histograms):
+            extremes = statistics.minimum[output], statistics.maximum[output]
+            values = quantiles(histogram, extremes, probabilities, of_one)
+            found[output] = found[output].model_copy(update={"quantiles": values})
+    return tuple(found)
+
+
+def estimate(
+    statistics: Statistics | None,
+    output: int,
+    confidence: float,
+    method: Method = Method.PSEUDO,
+) -> Estimate:
+    """Estimate one output; statistics are None where nothing is merged."""
     if statistics is None:
-        return _nothing(confidence)
-    n = statistics.samples
-    mean = statistics.sums[output].fraction() / n
-    if n == 1:
-        return _nothing(confidence, float(mean))
-    error = rounded_sqrt(variance_of_mean(statistics, output))
-    half = student_quantile(confidence, n - 1) * error
-    value = float(mean)
-    return Estimate(
-        mean=value,
-        standard_error=error,
-        ci_low=_finite(value - half),
-        ci_high=_finite(value + half),
-        confidence=confidence,
-        error_reliable=variance_is_reliable(statistics, output),
-    )
+        return nothing(confidence)
+    return estimates(statistics, method, confidence)[output]
 
 
-def variance_of_mean(statistics: Statistics, output: int) -> Fraction:
-    """Return the variance of the mean of one output, exactly; at least two samples."""
-    n = statistics.samples
-    m = n // statistics.blocks
-    total = statistics.sums[output].fraction()
-    between = statistics.cross[output].fraction() / m - total * total / n
-    return (statistics.squares[output].fraction() + between) / (n * (n - 1))
-
-
-def variance_is_reliable(statistics: Statistics, output: int) -> bool:
-    """Say whether the variance is positive and known to 10 %.
-
-    Its relative error is √(B/(B-1)·Σ(Q_b-Q̄)²)/ΣQ_b, compared here squared and exactly; one block
-    cannot tell.
-    """
-    blocks = statistics.blocks
-    total = statistics.squares[output].fraction()
-    if blocks == 1 or total <= 0:
-        return False
-    scatter = statistics.fourth[output].fraction() - total * total / blocks
-    return scatter * blocks / (blocks - 1) <= (RELIABLE_VARIANCE * total) ** 2
-
-
-def digest(definition_hash: bytes, cells: Sequence[Statistics | None]) -> str:
-    """Return SHA-256 over a definition and the canonical statistics of its cells, 64 hex digits."""
-    maps = [None if cell is None else cell.model_dump() for cell in cells]
-    return hashlib.sha256(canonical([definition_hash, maps])).hexdigest()
-
-
-def result(books: RunBooks, now: float) -> Result:
-    """Return the result of a run as it stands; `now` in seconds since the epoch."""
-    definition = books.definition
-    statistics = [cell.statistics() for cell in books.cells]
-    finished = books.state is RunState.FINISHED
-    cells = tuple(_cell_result(books, number, cell) for number, cell in enumerate(statistics))
-    return Result(
-        run=books.run,
-        state=books.state.value,
-        model=definition.model,
-        model_version=definition.model_version,
-        seed=definition.seed,
-        sampling=definition.sampling.method.value,
-        block_size=definition.block_size,
-        digest=digest(definition.hash, statistics) if finished else None,
-        reproducible=finished,
-        elapsed_seconds=max(0.0, (books.ended or now) - books.created),
-        cpu_seconds=books.cpu_seconds,
-        samples=sum(cell.samples for cell in cells),
-        cells=cells,
-        engines=tuple(sorted(books.engines)),
-        error=books.error,
-    )
-
-
-def _cell_result(books: RunBooks, number: int, statistics: Statistics | None) -> CellResult:
-    definition = books.definition
-    blocks = statistics.blocks if statistics else 0
-    running = books.state is RunState.RUNNING and blocks == definition.blocks
-    return CellResult(
-        params=dict(definition.cells[number]),
-        state=RunState.FINISHED.value if running else books.state.value,
-        samples=statistics.samples if statistics else 0,
-        outputs={
-            name: estimate(statistics, i, definition.stop.confidence)
-            for i, name in enumerate(definition.outputs)
-        },
-    )
-
-
-def _nothing(confidence: float, mean: float | None = None) -> Estimate:
+def nothing(confidence: float, mean: float | None = None) -> Estimate:
+    """Return the estimate of an output of which no error can be told."""
     return Estimate(
         mean=mean,
         standard_error=None,
@@ -130,6 +73,50 @@ def _nothing(confidence: float, mean: float | None = None) -> Estimate:
         confidence=confidence,
         error_reliable=False,
     )
+
+
+def _estimate(
+    statistics: Statistics,
+    output: int,
+    found: Fit,
+    method: Method,
+    plain: Scatter,
+    confidence: float,
+) -> Estimate:
+    mean = _rounded(found.mean)
+    if mean is None or found.variance is None:
+        return nothing(confidence, mean)
+    error = rounded_sqrt(found.variance)
+    half = student_quantile(confidence, found.degrees) * error
+    return Estimate(
+        mean=mean,
+        standard_error=error,
+        ci_low=_finite(mean - half),
+        ci_high=_finite(mean + half),
+        confidence=confidence,
+        error_reliable=error_is_reliable(statistics, output, found),
+        standard_deviation=rounded_sqrt(plain.variance(output)) if plain.count > 1 else None,
+        variance_reduction=_reduction(found, plain, output, method),
+    )
+
+
+def _reduction(found: Fit, plain: Scatter, output: int, method: Method) -> float | None:
+    """Return by which factor the variance of the mean is smaller than without the method.
+
+    Against as many plain samples; with antithetic pairs, against as many pairs without controls,
+    because the average of a pair does not tell how a single sample varies.
+    """
+    controls = len(plain.sums) > plain.outputs
+    if not found.variance or found.explained or (method is Method.ANTITHETIC and not controls):
+        return None
+    return _rounded(plain.variance(output) / plain.count / found.variance)
+
+
+def _rounded(value: Fraction) -> float | None:
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def _finite(value: float) -> float | None:

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from aggregator.books import FailureRecord, Outcome, RunBooks
-from aggregator.estimates import estimate, result
 from aggregator.fleet import Fleet
+from aggregator.result import headline, result
 from protocol.definition import Lane
 from protocol.errors import MessageRefusedError, RunIdTakenError, UnknownRunError
 from protocol.messages import (
@@ -367,7 +367,7 @@ class Ledger:
         told = self._told[books.run]
         told.sequence += 1
         if now - told.headline_at >= HEADLINE_SECONDS:
-            told.headline, told.headline_at = _headline(books), now
+            told.headline, told.headline_at = headline(books), now
         return Progress(
             run=books.run,
             epoch=self.epoch,
@@ -434,16 +434,6 @@ def _finished(ended: EndedRun) -> Finished:
         definition=ended.definition_hash,
         term=ended.term,
         state=ended.status.state,
-    )
-
-
-def _headline(books: RunBooks) -> Headline | None:
-    definition = books.definition
-    first = estimate(books.cells[0].statistics(), 0, definition.stop.confidence)
-    if first.mean is None:
-        return None
-    return Headline(
-        output=definition.outputs[0], mean=first.mean, standard_error=first.standard_error
     )
 
 

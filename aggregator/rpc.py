@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aggregator.books import RunBooks
-from aggregator.estimates import result
 from aggregator.ledger import Ledger, declaration, unknown_run
+from aggregator.result import result
 from aggregator.store.sqlite import Store
 from protocol.errors import MontemqError, RunIdTakenError, StoreError, UnknownRunError
 from protocol.messages import (

@@ -15,10 +15,10 @@ from typing import Any, Self
 from prometheus_client import Counter
 
 from aggregator.books import Outcome, RunBooks
-from aggregator.estimates import result
 from aggregator.identity import check_identity
 from aggregator.ledger import Changes, EndedRun, Ledger
 from aggregator.metrics import DEAD_LETTER, Metrics
+from aggregator.result import result
 from aggregator.rpc import REQUESTS, Responder
 from aggregator.store.holder import end_stopped_holder
 from aggregator.store.sqlite import Store

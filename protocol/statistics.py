@@ -9,14 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, model_validator
 
+from protocol.definition import MAX_COLUMNS, MAX_MATRIX_COLUMNS
 from protocol.errors import NotFiniteError
 from protocol.exact import Exact, exact, exact_sum, from_float
-
-MAX_COLUMNS = 256
-MAX_MATRIX_COLUMNS = 8
-"""With control columns, whole matrices are kept, and outputs and controls are at most this many."""
+from protocol.histogram import MAX_HISTOGRAMS, Histogram, Tally, bin_numbers
+from protocol.residuals import residual_squares
 
 _LARGEST = from_float(sys.float_info.max)
 _SMALLEST_SHIFT = -1074
@@ -60,10 +60,15 @@ class Statistics(BaseModel):
         Σ s_b s_bᵀ: diagonal, or lower triangle by rows where there are controls.
     squares
         Σ Q_b, in the same layout.
+    residuals
+        With controls, Σ q_b of each output: what a regression on the block's own controls leaves
+        of its diagonal element of Q_b. Empty without controls, where q_b is that element.
     fourth
-        Σ Q_b² of each output (its diagonal element of Q_b): how uncertain the variance itself is.
+        Σ q_b² of each output: how uncertain the variance itself is.
     minimum, maximum
         Of each output, over all samples.
+    histograms
+        Of each output, over all samples, where the run asks for quantiles; else empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -73,9 +78,11 @@ class Statistics(BaseModel):
     sums: ExactColumn
     cross: ExactColumn
     squares: ExactColumn
+    residuals: ExactColumn
     fourth: ExactColumn
     minimum: Annotated[tuple[Finite, ...], Field(max_length=MAX_COLUMNS)]
     maximum: Annotated[tuple[Finite, ...], Field(max_length=MAX_COLUMNS)]
+    histograms: Annotated[tuple[Histogram, ...], Field(max_length=MAX_HISTOGRAMS)]
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> Self:
@@ -88,10 +95,27 @@ class Statistics(BaseModel):
             raise ValueError(f"{columns} columns with controls, allowed are {MAX_MATRIX_COLUMNS}")
         if {len(self.cross), len(self.squares)} != {matrix_size(outputs, columns)}:
             raise ValueError("cross, squares and sums differ in shape")
+        if len(self.residuals) != (0 if columns == outputs else outputs):
+            raise ValueError(f"{len(self.residuals)} residuals of {outputs} outputs")
         if {len(self.minimum), len(self.maximum)} != {outputs}:
             raise ValueError("minimum, maximum and outputs differ in length")
         if any(low > high for low, high in zip(self.minimum, self.maximum, strict=True)):
             raise ValueError("a minimum lies above its maximum")
+        return self
+
+    @model_validator(mode="after")
+    def _histograms_count_the_samples(self) -> Self:
+        if not self.histograms:
+            return self
+        if len(self.histograms) != self.outputs:
+            raise ValueError(f"{len(self.histograms)} histograms of {self.outputs} outputs")
+        extremes = bin_numbers(np.array([self.minimum, self.maximum])).T.tolist()
+        for histogram, ends in zip(self.histograms, extremes, strict=True):
+            bins, _ = histogram.arrays()
+            if histogram.total != self.samples:
+                raise ValueError(f"a histogram counts {histogram.total} of {self.samples} samples")
+            if [bins[0], bins[-1]] != ends:
+                raise ValueError("a histogram does not reach from the minimum to the maximum")
         return self
 
     @model_validator(mode="after")
@@ -107,18 +131,27 @@ class Statistics(BaseModel):
         # partial would end in a negative variance or in a number that has no wire form.
         columns, outputs = len(self.sums), len(self.fourth)
         blocks, square = exact(self.blocks), _LARGEST * _LARGEST
-        _check_span((*self.sums, *self.squares), blocks * _LARGEST, _SMALLEST_SHIFT)
+        _check_span(
+            (*self.sums, *self.squares, *self.residuals), blocks * _LARGEST, _SMALLEST_SHIFT
+        )
         _check_span((*self.cross, *self.fourth), blocks * square, 2 * _SMALLEST_SHIFT)
         diagonal = [diagonal_index(i, outputs, columns) for i in range(columns)]
         squares = [self.squares[i] for i in diagonal]
-        if any(number.mantissa < 0 for number in squares):
+        if any(number.mantissa < 0 for number in (*squares, *self.residuals)):
             raise ValueError("a sum of squares is negative")
         second = [self.cross[i] for i in diagonal]
         if not all(_can_be(s, c, blocks) for s, c in zip(self.sums, second, strict=True)):
             raise ValueError("cross is less than sums squared divided by blocks")
-        if not all(_can_be(q, f, blocks) for q, f in zip(squares, self.fourth, strict=False)):
+        if any(q.fraction() < r.fraction() for q, r in zip(squares, self.residuals, strict=False)):
+            raise ValueError("a residual is larger than its sum of squares")
+        if not all(_can_be(q, f, blocks) for q, f in zip(self.left, self.fourth, strict=True)):
             raise ValueError("fourth is less than squares squared divided by blocks")
         return self
+
+    @property
+    def left(self) -> tuple[Exact, ...]:
+        """Σ q_b of each output: its sum of squares within blocks, less what controls explain."""
+        return self.residuals or self.squares[: self.outputs]
 
     @property
     def outputs(self) -> int:
@@ -133,9 +166,14 @@ class Statistics(BaseModel):
             sums=_added(self.sums, other.sums),
             cross=_added(self.cross, other.cross),
             squares=_added(self.squares, other.squares),
+            residuals=_added(self.residuals, other.residuals),
             fourth=_added(self.fourth, other.fourth),
             minimum=tuple(map(min, self.minimum, other.minimum)),
             maximum=tuple(map(max, self.maximum, other.maximum)),
+            histograms=tuple(
+                mine.merge(theirs)
+                for mine, theirs in zip(self.histograms, other.histograms, strict=True)
+            ),
         )
 
 
@@ -149,7 +187,9 @@ def diagonal_index(i: int, outputs: int, columns: int) -> int:
     return i if columns == outputs else i * (i + 1) // 2 + i
 
 
-def collect(blocks: Iterable[BlockMoments], block_size: int) -> Statistics:
+def collect(
+    blocks: Iterable[BlockMoments], block_size: int, tally: Tally | None = None
+) -> Statistics:
     """Sum the moments of blocks exactly.
 
     Parameters
@@ -158,13 +198,16 @@ def collect(blocks: Iterable[BlockMoments], block_size: int) -> Statistics:
         At least one; all of the same shape.
     block_size
         Samples per block.
+    tally
+        Has counted the samples of the same blocks once these are exhausted, where a run asks for
+        quantiles.
 
     Raises
     ------
     NotFiniteError
         A model returned NaN or an infinity; nothing of it may be merged.
     ValueError
-        There is no block, or the blocks differ in shape.
+        There is no block, the blocks differ in shape, or a histogram has too many bins.
     """
     rows: list[tuple[Sequence[float], ...]] = []
     for block in blocks:
@@ -182,20 +225,27 @@ def collect(blocks: Iterable[BlockMoments], block_size: int) -> Statistics:
         if columns == outputs
         else [(i, j) for i in range(columns) for j in range(i + 1)]
     )
+    left = _left([row[1] for row in rows], outputs, columns) if columns > outputs else squares
     return Statistics(
         blocks=len(rows),
         samples=len(rows) * block_size,
         sums=tuple(map(exact_sum, sums)),
         cross=tuple(_dot(sums[i], sums[j]) for i, j in pairs),
         squares=tuple(map(exact_sum, squares)),
-        fourth=tuple(
-            _dot(column, column)
-            for column in (squares[diagonal_index(i, outputs, columns)] for i in range(outputs))
-        ),
+        residuals=tuple(map(exact_sum, left)) if columns > outputs else (),
+        fourth=tuple(_dot(column, column) for column in left),
         # Adding 0.0 turns -0.0 into 0.0, which compare equal but differ in their bits.
         minimum=tuple(min(column) + 0.0 for column in zip(*(row[2] for row in rows), strict=True)),
         maximum=tuple(max(column) + 0.0 for column in zip(*(row[3] for row in rows), strict=True)),
+        histograms=tally.histograms() if tally else (),
     )
+
+
+def _left(squares: list[Sequence[float]], outputs: int, columns: int) -> list[list[Exact]]:
+    rows = residual_squares(np.array(squares, dtype=np.float64), outputs, columns).tolist()
+    if not all(math.isfinite(value) for row in rows for value in row):
+        raise NotFiniteError("a regression of the model's samples on their controls overflows")
+    return _columns([(row,) for row in rows], 0)
 
 
 def _check_span(numbers: Iterable[Exact], largest: Exact, smallest_shift: int) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from aggregator.estimates import digest
+from aggregator.result import digest
 from aggregator.store.sqlite import Store
 from consumer.answers import Worker
 from consumer.execution import execute

@@ -20,7 +20,10 @@ RESULT_KEYS = {
     "run", "state", "model", "model_version", "seed", "sampling", "block_size", "digest",
     "reproducible", "elapsed_seconds", "cpu_seconds", "samples", "cells",
 }  # fmt: skip
-ESTIMATE_KEYS = {"mean", "standard_error", "ci_low", "ci_high", "confidence", "error_reliable"}
+ESTIMATE_KEYS = {
+    "mean", "standard_error", "ci_low", "ci_high", "confidence", "error_reliable",
+    "standard_deviation", "variance_reduction", "quantiles",
+}  # fmt: skip
 REFERENCES = {"demo-asian": ("price", ASIAN_REFERENCE), "demo-pi": ("pi", math.pi)}
 
 

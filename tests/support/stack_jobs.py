@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from aggregator.estimates import digest
+from aggregator.result import digest
 from consumer.answers import Worker
 from consumer.execution import execute
 from producer.runfile import Submission, parse, submission

@@ -16,6 +16,7 @@ from protocol.definition import Definition, Lane
 from protocol.errors import MessageRefusedError
 from protocol.messages import Failure, FailureKind, Partial, RefusalReason
 from protocol.ranges import Ranges
+from protocol.statistics import BlockMoments, collect
 from tests.support.run_values import RUN, definition, failure, partial, statistics
 
 NOBODY: frozenset[str] = frozenset()
@@ -146,6 +147,19 @@ def test_statistics_of_another_shape_are_refused(books: RunBooks) -> None:
     ):
         message = partial(books.definition, 0, 4).model_copy(update={"statistics": wrong})
         assert refusal(books, message) == RefusalReason.WRONG_SHAPE
+
+
+def test_control_columns_are_merged_where_the_run_has_controls(books: RunBooks) -> None:
+    fields = books.definition.model_dump() | {
+        "sampling": {"control_variates": True}, "controls": ("c",),
+    }  # fmt: skip
+    steered = RunBooks(RUN, Definition.model_validate(fields), "default", Lane.NORMAL, 0.0)
+    moments = BlockMoments([1.0, 2.0], [10.0, 3.0, 1.0], [0.0], [1.0])
+    found = collect([moments] * 4, 1024)
+    good = partial(steered.definition, 0, 4).model_copy(update={"statistics": found})
+    assert steered.merge(good) == (Outcome.MERGED, 0)
+    bare = partial(steered.definition, 4, 8)
+    assert refusal(steered, bare) == RefusalReason.WRONG_SHAPE
 
 
 # Failures

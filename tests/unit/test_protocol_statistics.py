@@ -38,12 +38,13 @@ def test_sums_lose_nothing_where_doubles_would() -> None:
 
 
 def test_controls_bring_the_lower_triangle_by_rows() -> None:
-    triangle = [4.0, 1.0, 5.0, 2.0, 3.0, 6.0]
+    triangle = [0.5, 1.0, 1.0, 2.0, 0.0, 4.0]
     first = BlockMoments([1.0, 2.0, 3.0], triangle, [0.0], [1.0])
     statistics = collect([first], 2)
     assert [number.fraction() for number in statistics.cross] == [1, 2, 4, 3, 6, 9]
     assert [number.fraction() for number in statistics.squares] == triangle
-    assert [number.fraction() for number in statistics.fourth] == [16]
+    # The controls explain 1²/1 + 2²/4, more than there is: never below 0.
+    assert [number.fraction() for number in statistics.fourth] == [0]
 
 
 def test_extremes_never_hold_a_negative_zero() -> None:
@@ -96,6 +97,7 @@ HUGE = exact(1, 1060)
         ({"samples": 0}, "greater than or equal to 1"),
         ({"sums": ()}, "1 outputs in 0 columns"),
         ({"fourth": ()}, "0 outputs in 1 columns"),
+        ({"residuals": (exact(1),)}, "1 residuals of 1 outputs"),
         ({"sums": (1.0,)}, "instance of Exact"),
         ({"cross": (exact(9), exact(9))}, "differ in shape"),
         ({"minimum": (0.0, 0.0)}, "differ in length"),
@@ -126,6 +128,44 @@ def test_the_limits_of_what_doubles_can_give_are_accepted() -> None:
     largest = 1.7976931348623157e308
     extreme = collect([block(largest, largest), block(-largest, 5e-324)], 2)
     assert Statistics.model_validate(extreme.model_dump()) == extreme
+
+
+def with_control() -> dict[str, Any]:
+    """Return statistics of one output and one control."""
+    moments = BlockMoments([1.0, 2.0], [10.0, 3.0, 1.0], [0.0], [1.0])
+    return collect([moments, moments], 4).model_dump()
+
+
+def test_with_controls_the_residuals_are_what_the_control_leaves_within_blocks() -> None:
+    found = Statistics.model_validate(with_control())
+    assert [number.fraction() for number in found.residuals] == [2]  # 2 (10 - 3² / 1)
+    assert [number.fraction() for number in found.fourth] == [2]
+    assert found.left == found.residuals
+    assert found.merge(found).residuals == (exact(4),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"residuals": ()}, "0 residuals of 1 outputs"),
+        ({"residuals": (exact(-1),)}, "negative"),
+        ({"residuals": (exact(21),)}, "larger than its sum of squares"),
+        ({"residuals": (exact(3),)}, "fourth is less"),
+        ({"residuals": (Exact(1, -1075),)}, "no multiple of"),
+        ({"cross": (exact(2),)}, "differ in shape"),
+    ],
+)
+def test_wrong_statistics_with_controls_are_refused(
+    changes: Mapping[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        Statistics.model_validate(with_control() | changes)
+
+
+def test_a_regression_that_overflows_is_not_collected() -> None:
+    moments = BlockMoments([0.0, 0.0], [1e308, 1e308, 1e-300], [0.0], [1.0])
+    with pytest.raises(NotFiniteError, match="regression"):
+        collect([moments], 2)
 
 
 def test_at_most_eight_columns_come_with_controls() -> None:
