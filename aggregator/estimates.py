@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 
+from aggregator.quantiles import quantiles
 from aggregator.regression import Fit, fit
 from aggregator.scatter import Scatter, of_samples, scatter
 from aggregator.stopping import error_is_reliable
@@ -13,7 +14,12 @@ from protocol.results import Estimate
 from protocol.statistics import Statistics
 
 
-def estimates(statistics: Statistics, method: Method, confidence: float) -> tuple[Estimate, ...]:
+def estimates(
+    statistics: Statistics,
+    method: Method,
+    confidence: float,
+    probabilities: tuple[float, ...] = (),
+) -> tuple[Estimate, ...]:
     """Estimate every output of a cell.
 
     The interval is Student's, around the mean corrected by the controls, with the degrees of
@@ -26,14 +32,23 @@ def estimates(statistics: Statistics, method: Method, confidence: float) -> tupl
     method
         How they were drawn.
     confidence
-        Probability that the interval covers the truth.
+        Probability that an interval covers the truth.
+    probabilities
+        Of quantiles; there are histograms where it is not empty.
     """
     independent = scatter(statistics, method)
     plain = of_samples(statistics) if method is Method.SOBOL else independent
-    return tuple(
-        _estimate(statistics, output, found, method, plain, confidence)
-        for output, found in enumerate(fit(independent))
-    )
+    found = [
+        _estimate(statistics, output, one, method, plain, confidence)
+        for output, one in enumerate(fit(independent))
+    ]
+    if probabilities:
+        of_one = confidence if method is Method.PSEUDO else None
+        for output, histogram in enumerate(statistics.histograms):
+            extremes = statistics.minimum[output], statistics.maximum[output]
+            values = quantiles(histogram, extremes, probabilities, of_one)
+            found[output] = found[output].model_copy(update={"quantiles": values})
+    return tuple(found)
 
 
 def estimate(
@@ -69,9 +84,9 @@ def _estimate(
     confidence: float,
 ) -> Estimate:
     mean = _rounded(found.mean)
-    if mean is None or found.variance is None:
+    error = None if found.variance is None else _root(found.variance)
+    if mean is None or error is None:
         return nothing(confidence, mean)
-    error = rounded_sqrt(found.variance)
     half = student_quantile(confidence, found.degrees) * error
     return Estimate(
         mean=mean,
@@ -80,7 +95,7 @@ def _estimate(
         ci_high=_finite(mean + half),
         confidence=confidence,
         error_reliable=error_is_reliable(statistics, output, found),
-        standard_deviation=rounded_sqrt(plain.variance(output)) if plain.count > 1 else None,
+        standard_deviation=_root(plain.variance(output)),
         variance_reduction=_reduction(found, plain, output, method),
     )
 
@@ -91,15 +106,27 @@ def _reduction(found: Fit, plain: Scatter, output: int, method: Method) -> float
     Against as many plain samples; with antithetic pairs, against as many pairs without controls,
     because the average of a pair does not tell how a single sample varies.
     """
-    controls = len(plain.sums) > plain.outputs
-    if not found.variance or found.explained or (method is Method.ANTITHETIC and not controls):
+    if (
+        not found.variance
+        or found.explained
+        or (method is Method.ANTITHETIC and not plain.controls)
+    ):
         return None
     return _rounded(plain.variance(output) / plain.count / found.variance)
 
 
 def _rounded(value: Fraction) -> float | None:
+    """Return the nearest double, None beyond the largest one."""
     try:
         return float(value)
+    except OverflowError:
+        return None
+
+
+def _root(value: Fraction) -> float | None:
+    """Return the double nearest to the square root, None beyond the largest one."""
+    try:
+        return rounded_sqrt(value)
     except OverflowError:
         return None
 

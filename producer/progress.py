@@ -18,10 +18,21 @@ RATE_SECONDS = 2.0
 
 
 class ProgressDisplay:
-    """A context that shows updates on stderr."""
+    """A context that shows updates on stderr.
 
-    def __init__(self, run: str, console: Console | None = None) -> None:
+    Parameters
+    ----------
+    run
+        The run's id.
+    console
+        Where to show them.
+    estimate
+        Whether to show the first estimate with its standard error: not where that is no accuracy.
+    """
+
+    def __init__(self, run: str, console: Console | None = None, *, estimate: bool = True) -> None:
         self._run = run
+        self._with_estimate = estimate
         self._console = console or Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -59,7 +70,7 @@ class ProgressDisplay:
         self._tell_when_nobody_works(update)
         rate = self._rate.of(update.merged_samples, time.monotonic())
         texts = {
-            "estimate": _estimate(update),
+            "estimate": _estimate(update) if self._with_estimate else "",
             "rate": f"{_short(rate)} samples/s",
             "fleet": _fleet(update),
         }

@@ -26,7 +26,7 @@ from protocol.definition import (
 )
 from protocol.errors import UsageError
 from protocol.messages import Declare, encode
-from protocol.model import Model, validated
+from protocol.model import Model, bumped, validated
 from protocol.registry import load_model
 
 MAX_CELLS = 10_000
@@ -69,6 +69,8 @@ class _Sampling(_Section):
 
 class _Outputs(_Section):
     names: list[str] | None = None
+    quantiles: list[float] = []
+    bump: dict[str, int | float] = {}
 
 
 class RunFile(_Section):
@@ -189,13 +191,16 @@ def submission(
     single = all(cell.single_sample for cell in cells)
     asked = file.sampling.block_size
     block_size = (1 if single else model.block_size) if asked is None else asked
+    params = tuple(_complete(cell, sampling, block_size, file.outputs.bump) for cell in cells)
     try:
         definition = Definition(
             model=model.name,
             model_version=model.version,
             outputs=_outputs(file.outputs, model),
             controls=model.controls if sampling.control_variates else (),
-            cells=tuple(_complete(cell, sampling, block_size) for cell in cells),
+            bump=_amounts(file.outputs.bump, params[0]),
+            quantiles=tuple(file.outputs.quantiles),
+            cells=params,
             seed=seed,
             block_size=block_size,
             sampling=sampling,
@@ -252,13 +257,25 @@ def _single_sample(stop: Stop) -> Stop:
     return stop.model_copy(update={"samples": 1})
 
 
-def _complete(cell: Model, sampling: Sampling, block_size: int) -> Params:
+def _complete(
+    cell: Model, sampling: Sampling, block_size: int, bump: Mapping[str, int | float]
+) -> Params:
     """Return one cell's parameters, complete, once the model has agreed to sample them so."""
     try:
         cell.check_sampling(sampling, block_size)
+        if bump:
+            bumped(cell, bump).check_sampling(sampling, block_size)
     except ValueError as error:
         raise UsageError(str(error)) from None
     return cell.params()
+
+
+def _amounts(bump: Mapping[str, int | float], params: Params) -> dict[str, int | float]:
+    """Return a bump in the types of its parameters, so that 1 and 1.0 are one definition."""
+    return {
+        name: float(amount) if isinstance(params[name], float) else amount
+        for name, amount in bump.items()
+    }
 
 
 def _sampling(section: _Sampling) -> Sampling:

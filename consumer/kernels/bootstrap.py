@@ -63,8 +63,11 @@ def bootstrap(
     for first in range(0, half, _TILE_PAIRS):
         pairs = min(_TILE_PAIRS, half - first)
         tile = _tile(counters, first, pairs, returns, leave, centre, periods)
-        result[:, first : first + pairs] = tile[:, :pairs]
-        result[:, half + first : half + first + pairs] = tile[:, pairs:]
+        # Written out: an assignment of slices takes numba seconds to compile.
+        for row in range(4):
+            for i in range(pairs):
+                result[row, first + i] = tile[row, i]
+                result[row, half + first + i] = tile[row, pairs + i]
     return result
 
 
@@ -111,8 +114,9 @@ def _tile(
 def _fresh(size: int) -> Doubles:
     """Return the state of samples before their first day."""
     state = np.zeros((4, size))
-    state[_WEALTH] = 1.0
-    state[_LOWEST] = 1.0
+    for i in range(size):
+        state[_WEALTH, i] = 1.0
+        state[_LOWEST, i] = 1.0
     return state
 
 

@@ -34,7 +34,7 @@ class Asian(Model):
     name: ClassVar[str] = "asian"
     outputs: ClassVar[tuple[str, ...]] = ("price",)
     block_size: ClassVar[int] = 1024
-    methods: ClassVar[tuple[Method, ...]] = (Method.PSEUDO, Method.ANTITHETIC)
+    methods: ClassVar[tuple[Method, ...]] = (Method.PSEUDO, Method.ANTITHETIC, Method.SOBOL)
     source: ClassVar[str] = (
         "price = E[exp(-rate*maturity) * max(+-(mean of S(t_i) - strike), 0)], "
         "S(t) = spot * exp((rate - dividend_yield - volatility**2/2)*t + volatility*W(t)); "

@@ -45,6 +45,7 @@ class Backtest(Model):
     )
     block_size: ClassVar[int] = 256
     single_sample_blocks: ClassVar[bool] = True
+    resamples: ClassVar[bool] = True
     source: ClassVar[str] = (
         "prices: euro foreign exchange reference rates of the European Central Bank, or a file; "
         "stationary bootstrap of the daily net returns: Politis and Romano, Journal of the "

@@ -90,9 +90,11 @@ def follow(
         After saying how to go on.
     """
     from producer.progress import ProgressDisplay  # noqa: PLC0415 - rich loads when it is shown
+    from producer.resampled import is_resampled  # noqa: PLC0415
     from producer.session import RunSession  # noqa: PLC0415
 
-    with ProgressDisplay(job.run) as display:
+    accurate = not is_resampled(job.definition.model)
+    with ProgressDisplay(job.run, estimate=accurate) as display:
         session = RunSession(broker, job, display, chunk_blocks)
         try:
             return asyncio.run(_interruptible(session.result(timeout)))

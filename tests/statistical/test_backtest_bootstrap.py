@@ -143,8 +143,19 @@ def test_a_loss_of_everything_is_a_drawdown_of_1_and_no_more() -> None:
     assert drawdowns.max() == 1.0
 
 
+def test_a_sample_that_misses_all_that_happened_has_volatility_and_sharpe_ratio_0() -> None:
+    values = np.zeros(211)
+    values[77] = 0.3
+    found = figures(values, 50.0, 256)
+    missed = found[kernel.MAX_DRAWDOWN] + np.abs(found[kernel.ANNUAL_RETURN]) < 1e-9
+    assert 10 < missed.sum() < 246
+    assert not found[kernel.VOLATILITY, missed].any()
+    assert not found[kernel.SHARPE, missed].any()
+    assert (found[kernel.SHARPE, ~missed] > 0.1).all()
+
+
 def test_returns_that_do_not_vary_have_volatility_and_sharpe_ratio_0() -> None:
-    for value in (0.0, 0.1, -1e-3):
+    for value in (0.0, 0.1, -1e-3, 1 / 3):
         found = figures(np.full(100, value), 5.0, 8)
         assert found[kernel.VOLATILITY].tolist() == [0.0] * 8
         assert found[kernel.SHARPE].tolist() == [0.0] * 8

@@ -1,4 +1,5 @@
-import hashlib
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -6,19 +7,21 @@ from typing import Any
 
 import pytest
 
-from consumer.answers import Worker
 from consumer.backtest.files import content_hash
 from consumer.execution import execute
 from consumer.models.backtest import Backtest
 from producer.runfile import RunFile, parse, submission
-from protocol.codec import canonical
 from protocol.definition import Sampling
 from protocol.errors import UnsupportedError, UsageError
-from protocol.messages import Chunk, Failure, FailureKind, Partial
+from protocol.messages import Failure, FailureKind, Partial
 from protocol.model import validated
 from protocol.streams import BlockStream
+from tests.support.backtest_golden import WORKER, chunk, hashes
 
-WORKER = Worker("host-1", "host")
+GOLDEN = [
+    "870b814561ed26cb1f9d73f7b9dfa635719f72e5cc0293fb2934cc187c3773f6",
+    "26f83354e56435f008b390e5bd29f08d009be58dfb94d891d37e59ae344fa360",
+]
 RATES_HASH = "73db21584dd46cebf5cd6df75ebb6de7afcdeebff52f54d5046ca8e459c0fbb3"
 
 
@@ -28,16 +31,6 @@ def prices_csv(path: Path, days: int = 60) -> str:
     )
     path.write_text("date,gold,silver\n" + "\n".join(lines) + "\n")
     return str(path)
-
-
-def chunk(params: dict[str, Any], block_size: int = 8, **changes: Any) -> Chunk:
-    fields: dict[str, Any] = {
-        "run": "r", "definition": bytes(32), "attempt": 3, "cell": 2, "first_block": 5,
-        "blocks": 2, "block_size": block_size, "model": "backtest", "model_version": 1,
-        "params": validated(Backtest, params).params(), "outputs": Backtest.outputs,
-        "sampling": Sampling(), "seed": 2**64 - 1,
-    }  # fmt: skip
-    return Chunk(**(fields | changes))
 
 
 def run_file(**sections: Any) -> RunFile:
@@ -240,24 +233,28 @@ def test_a_run_on_data_that_the_producer_does_not_have_is_refused() -> None:
 
 
 def test_the_figures_have_the_bits_they_always_had() -> None:
-    portfolio = {
-        "legs": ["EURUSD", "GBPJPY", "NZDHKD"], "weights": [0.5, 0.3, -0.2],
-        "strategy": "momentum", "volatility_target": 0.1, "cost": 2.5,
-    }  # fmt: skip
-    for params, size, blocks, golden in (
-        (portfolio, 8, 2, "8f9f5d39f1cad4e49eaf6f415a4a440de98b0d4982182170865ef18d62c63efe"),
-        (
-            {"mode": "history", "pair": "USDZAR"},
-            1,
-            1,
-            "fb895352dd10f24b7c270cc483ff150db83d182cf31bcd64ddfc2b301c39134a",
-        ),
-    ):
-        answer = execute(chunk(params, block_size=size, blocks=blocks), WORKER)
-        assert isinstance(answer, Partial)
-        assert answer.engine == "portable"
-        found = hashlib.sha256(canonical(answer.statistics.model_dump())).hexdigest()
-        assert found == golden
+    assert hashes() == GOLDEN
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names a CPU of that family")
+def test_the_figures_have_the_same_bits_without_the_vector_units_of_this_machine(
+    tmp_path: Path,
+) -> None:
+    root = Path(__file__).resolve().parents[2]
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.support.backtest_golden"],
+        capture_output=True,
+        check=True,
+        cwd=root,
+        env=os.environ
+        | {
+            "NUMBA_CPU_NAME": "x86-64-v2",
+            "NUMBA_CPU_FEATURES": "",
+            "MONTEMQ_CACHE_DIR": str(tmp_path),
+        },
+        text=True,
+    )
+    assert ended.stdout.split() == GOLDEN
 
 
 def test_a_run_gets_the_outputs_it_asks_for_in_its_order() -> None:

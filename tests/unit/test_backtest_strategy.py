@@ -67,6 +67,13 @@ def test_a_flat_stretch_means_position_0(rule: dict[str, Any], price: float) -> 
     assert positions[240:].any()
 
 
+def test_without_volatility_there_is_no_position_to_aim_at_one() -> None:
+    prices = np.concatenate((walk(2, 100), np.full(100, 1.5)))
+    rule = RULES[1] | {"volatility_target": 0.1, "volatility_look_back": 20}
+    assert held(prices, RULES[1])[125] != 0  # momentum still sees the move of 40 days ago
+    assert not held(prices, rule)[120:].any()
+
+
 def test_prices_that_never_move_give_figures_of_0(tmp_path: Any) -> None:
     path = tmp_path / "pegged.csv"
     days = np.arange("2024-01-01", "2025-01-01", dtype="datetime64[D]")
@@ -76,7 +83,7 @@ def test_prices_that_never_move_give_figures_of_0(tmp_path: Any) -> None:
             data=str(path), pair="peg", mode=mode, **(RULES[2] | {"max_leverage": 100.0})
         )
         rows = model.samples(BlockStream(1, 0, 0, size), Sampling(), model.outputs)
-        assert rows[:-1].tolist() == [[0.0] * size] * 8
+        assert rows.tolist() == [[0.0] * size] * 8 + [[1.0] * size]
 
 
 def test_a_position_aims_at_the_volatility_up_to_the_largest_leverage() -> None:

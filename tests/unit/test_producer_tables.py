@@ -12,7 +12,7 @@ from producer.session import Update
 from producer.tables import footnotes, result_table, status_table, with_error
 from protocol.definition import Lane
 from protocol.messages import Headline, RunState, RunStatus, Status
-from protocol.results import CellResult, Estimate, Result
+from protocol.results import CellResult, Estimate, Quantile, Result
 
 ESTIMATE = Estimate(
     mean=5.78182, standard_error=0.0123, ci_low=5.75771, ci_high=5.80593, confidence=0.95,
@@ -100,6 +100,65 @@ def test_an_output_without_an_error_has_no_interval() -> None:
     assert text.count("—") == 2
 
 
+STEERED = ESTIMATE.model_copy(update={"variance_reduction": 2230.49})
+
+
+@pytest.mark.parametrize(
+    ("sampling", "controls", "method", "against"),
+    [
+        ("sobol", False, "sobol", "plain samples"),
+        ("pseudo", True, "pseudo with control variates", "plain samples"),
+        ("antithetic", True, "antithetic with control variates", "pairs without control variates"),
+    ],
+)
+def test_a_reduced_variance_is_shown_with_what_it_is_against(
+    sampling: str, controls: bool, method: str, against: str
+) -> None:
+    found = result(estimate=STEERED, sampling=sampling, control_variates=controls)
+    text = shown(result_table(found))
+    assert "÷ 2,230" in text
+    assert f"seed 7, {method}, 1.2 s" in " ".join(text.split())
+    assert footnotes(found)[-1].endswith(f"divided by so much against as many {against}")
+
+
+@pytest.mark.parametrize("sampling", ["pseudo", "antithetic"])
+def test_without_sobol_and_controls_no_factor_is_shown(sampling: str) -> None:
+    found = result(sampling=sampling)
+    assert "÷" not in shown(result_table(found))
+    assert len(footnotes(found)) == 1
+
+
+def test_a_factor_that_is_not_known_is_a_dash() -> None:
+    unknown = ESTIMATE.model_copy(update={"variance_reduction": None})
+    assert shown(result_table(result(estimate=unknown, sampling="sobol"))).count("—") == 1
+
+
+def test_quantiles_have_a_column_each() -> None:
+    quantiles = tuple(
+        Quantile(probability=p, value=v, ci_low=None, ci_high=None)
+        for p, v in ((0.005, -1.23456), (0.5, 7.0))
+    )
+    text = shown(
+        result_table(result(estimate=ESTIMATE.model_copy(update={"quantiles": quantiles})))
+    )
+    assert "0.5 % quantile" in text
+    assert "50 % quantile" in text
+    assert "-1.235" in text
+    assert " 7 " in text
+
+
+def test_a_cell_without_quantiles_yet_keeps_its_numbers_in_their_columns() -> None:
+    quantiles = (Quantile(probability=0.5, value=7.0, ci_low=None, ci_high=None),)
+    known = result(estimate=ESTIMATE.model_copy(update={"quantiles": quantiles})).cells[0]
+    empty = CellResult(params={"strike": 1.0}, state="running", samples=0, outputs=known.outputs | {
+        "price": Estimate(mean=None, standard_error=None, ci_low=None, ci_high=None,
+                          confidence=0.95, error_reliable=False),
+    })  # fmt: skip
+    lines = shown(result_table(result().model_copy(update={"cells": (empty, known)}))).splitlines()
+    row = next(line for line in lines if "1.0" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")][-2:] == ["—", "0"]
+
+
 def test_only_parameters_that_vary_have_a_column() -> None:
     cells = [{"strike": strike, "spot": 100.0} for strike in (90.0, 110.0)]
     text = shown(result_table(result(*cells)))
@@ -156,6 +215,81 @@ def test_terminal_codes_do_not_reach_the_terminal() -> None:
     ):
         assert "\x1b" not in text
         assert "\x07" not in text
+
+
+# Resampled histories
+
+
+def resampled(mean: float, spread: float | None, *quantiles: float) -> Estimate:
+    return Estimate(
+        mean=mean,
+        standard_error=None if spread is None else spread / 32,
+        ci_low=None,
+        ci_high=None,
+        confidence=0.95,
+        error_reliable=True,
+        standard_deviation=spread,
+        quantiles=tuple(
+            Quantile(probability=p, value=v, ci_low=None, ci_high=None)
+            for p, v in zip((0.05, 0.95), quantiles, strict=False)
+        ),
+    )
+
+
+def backtest(**outputs: Estimate) -> Result:
+    cells = tuple(
+        CellResult(params={"legs": legs}, state="finished", samples=1024, outputs=outputs)
+        for legs in (("EURUSD",), ("A", "B"), tuple(f"LEG{i}" for i in range(27)))
+    )
+    return result(model="backtest", cells=cells)
+
+
+def test_of_resampled_histories_what_happened_stands_beside_their_spread() -> None:
+    found = backtest(
+        sharpe=resampled(0.25, 0.19, -0.06, 0.55), history_sharpe=resampled(0.31, 0.0, 0.31, 0.31)
+    )
+    text = shown(result_table(found))
+    assert text.count("0.31 ± 0.19 (-0.06 … 0.55)") == 3  # one row per cell
+    assert "history_sharpe" not in text
+    for legs in ("EURUSD", "A, B", "LEG0 … (27)"):
+        assert f"│ {legs} " in text
+    assert footnotes(found)[:2] == [
+        (
+            "each figure: what happened ± standard deviation of 1,024 resampled histories "
+            "(5 % … 95 % quantile of them)"
+        ),
+        (
+            "simulation error: at most 0.031 of a standard deviation, in the mean of the resampled "
+            "histories; more samples lower it, but tell no more about the strategy"
+        ),
+    ]
+
+
+def test_the_standard_error_of_resampled_histories_is_never_shown_as_an_accuracy() -> None:
+    found = backtest(sharpe=resampled(0.25, 0.32))
+    text = shown(result_table(found))
+    assert "0.25 ± 0.32" in text
+    assert "0.250 ± 0.010" not in text
+    assert "interval" not in text
+    assert footnotes(found)[0] == (
+        "each figure: mean of the resampled histories ± standard deviation of 1,024 resampled "
+        "histories"
+    )
+    file = io.StringIO()
+    with ProgressDisplay("run-1", Console(file=file, width=80), estimate=False) as display:
+        display(update())
+    assert "±" not in file.getvalue()
+
+
+def test_what_happened_alone_and_constants_have_no_spread() -> None:
+    found = backtest(
+        sharpe=resampled(0.25, None), history_sharpe=resampled(0.25, None),
+        block_length=resampled(1.4, 1e-16),
+    )  # fmt: skip
+    text = shown(result_table(found))
+    assert "±" not in text
+    assert "│   0.25 │          1.4 │" in text
+    assert len(footnotes(backtest(sharpe=resampled(0.25, None)))) == 1
 
 
 # Progress
