@@ -129,3 +129,64 @@ def test_cosine_and_sine_of_no_number_are_none() -> None:
 def test_the_bounded_cosine_and_sine_have_the_same_bits() -> None:
     for u in np.random.default_rng(6).uniform(-4, 4, COUNT):
         assert elementary.cos_sin_bounded(u) == elementary.cos_sin_turns(u)
+
+
+@counts
+def test_the_normal_distribution_function_is_within_two_ulp_over_its_whole_range(
+    count: int,
+) -> None:
+    rng = np.random.default_rng(7)
+    x = [
+        *rng.uniform(-1, 1, count),
+        *rng.uniform(-9, 9, count),
+        *rng.uniform(-38.5, -9, count),
+        *(v for v in doubles(rng, count) if abs(v) < 38),
+        *neighbours(0.0, 1.0, -1.0, -37.5193793471445, 8.3),
+        *(SUBNORMAL, -SUBNORMAL, -38.48),
+    ]
+    assert worst_ulp(elementary.normal_cdf, mpmath.ncdf, x) < 2.0
+
+
+def test_the_normal_distribution_function_is_right_at_its_ends() -> None:
+    ends = [-INF, -LARGEST, -38.6, 0.0, -0.0, 9.0, LARGEST, INF]
+    assert list(map(elementary.normal_cdf, ends)) == [0, 0, 0, 0.5, 0.5, 1, 1, 1]
+    assert math.isnan(elementary.normal_cdf(NAN))
+
+
+def quantile(p: mpf) -> mpf:
+    """Return the normal quantile by Newton's method, begun near enough to need four steps."""
+    x = mpf(elementary.normal_quantile(float(p)))
+    for _ in range(4):
+        if p < 0.4:
+            below = mpmath.ncdf(x)
+            x -= (mpmath.log(below) - mpmath.log(p)) * below / mpmath.npdf(x)
+        else:  # no cancellation near 1/2, where x is small
+            x -= (mpmath.erf(x / mpmath.sqrt(2)) / 2 - (p - 0.5)) / mpmath.npdf(x)
+    return x
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(50_000, marks=pytest.mark.slow)])
+def test_the_normal_quantile_is_within_two_ulp_over_its_whole_range(count: int) -> None:
+    rng = np.random.default_rng(8)
+    x = [
+        *rng.random(count),
+        *rng.uniform(0.07, 0.08, count),  # where the middle and the tail meet
+        *np.exp2(rng.uniform(-55, -1, count)),
+        *np.exp2(rng.uniform(-1074, -52, count)),
+        *(1 - np.exp2(rng.uniform(-53, -1, count))),
+        *neighbours(0.25, 0.75, 0.075, 0.925, 2.0**-53, SMALLEST_NORMAL),
+        *(SUBNORMAL, 1 - 2.0**-53, 0.5 + 2.0**-53, 0.5 - 2.0**-54),
+    ]
+    assert worst_ulp(elementary.normal_quantile, quantile, x) < 2.0
+
+
+def test_the_normal_quantile_is_right_at_its_ends() -> None:
+    assert list(map(elementary.normal_quantile, [0.0, -0.0, 0.5, 1.0])) == [-INF, -INF, 0.0, INF]
+    outside = (-SUBNORMAL, -1.0, math.nextafter(1.0, 2.0), INF, -INF, NAN)
+    assert all(math.isnan(elementary.normal_quantile(p)) for p in outside)
+
+
+def test_the_normal_quantile_for_uniforms_has_the_same_bits() -> None:
+    rng = np.random.default_rng(9)
+    for p in [2.0**-53, 1 - 2.0**-53, *rng.random(COUNT), *np.exp2(rng.uniform(-53, -1, COUNT))]:
+        assert elementary.normal_quantile_near(p) == elementary.normal_quantile(p)
