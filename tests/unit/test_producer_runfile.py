@@ -64,7 +64,7 @@ def test_every_section_reaches_the_submission(tmp_path: Path) -> None:
     definition = found.definition
     assert (found.run, found.pool, found.lane) == ("book-1", "gpu", Lane.HIGH)
     assert (definition.model, definition.seed, definition.block_size) == ("asian", 2**64 - 1, 2048)
-    assert definition.outputs == ("price",)
+    assert definition.outputs == ("price", "delta", "vega", "gamma")
     assert definition.sampling.method is Method.PSEUDO
     assert definition.sampling.common_random_numbers
     assert (definition.stop.samples, definition.stop.confidence) == (100_000, 0.99)
@@ -220,10 +220,17 @@ def test_a_wrong_section_names_field_value_and_rule(
         ({"run": {}}, "run.model is missing; `montemq models` lists what can be run"),
         ({"run": {"model": "asain"}}, "did you mean 'asian'?"),
         ({"sweep": {"strike": []}}, "sweep.strike = [] has no values"),
-        ({"sampling": {"method": "sobol"}}, "'sobol' is not offered by model 'asian'; allowed are"),
         (
-            {"sampling": {"control_variates": True}},
-            "sampling.control_variates = true: model 'asian' has none",
+            {"run": {"model": "pi"}, "sampling": {"method": "sobol"}},
+            "'sobol' is not offered by model 'pi'; allowed are",
+        ),
+        (
+            {"run": {"model": "pi"}, "sampling": {"control_variates": True}},
+            "sampling.control_variates = true: model 'pi' has none",
+        ),
+        (
+            {"params": {"averaging": "geometric"}, "sampling": {"control_variates": True}},
+            "sampling.control_variates = true needs averaging = 'arithmetic'",
         ),
         (
             {"sampling": {"method": "halton"}},
