@@ -59,6 +59,7 @@ def run(
         seed=seed,
         block_size=model.block_size if block_size is None else block_size,
         sampling=sampling,
+        controls=model.controls if sampling.control_variates else (),
         stop=Stop(samples=samples),
     )
     chunk = Chunk.of("direct", definition, 0, (0, definition.blocks), 1)
