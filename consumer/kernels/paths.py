@@ -27,20 +27,32 @@ i - m/2 above; with sobol it is point i.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from consumer.kernels.bridge import NO_BRIDGE, Bridge, bridge
 from consumer.kernels.compiled import compiled
 from consumer.kernels.draws import Counters, counters, fill_normals
+from consumer.kernels.intrinsics import fma
+from consumer.kernels.sobol import Scratch, fill_sobol_normals
+from consumer.kernels.sobol_table import reversed_directions
 from protocol.definition import Method
 from protocol.streams import BlockStream
 
 Doubles = NDArray[np.float64]
+Words = NDArray[np.uint32]
 
 TILE_PAIRS = 512
 """Sample pairs worked on at a time: rows of 1,024 lanes, a few of which stay in a core's cache."""
+
+_BRIDGE_DOUBLES = 2**16
+_SMALLEST_TILE = 8
+"""A bridge keeps the whole tile: half a MiB of it where the steps are few enough."""
+
+_NO_DIRECTIONS = np.empty((0, 32), dtype=np.uint32)
 
 _LARGEST_NORMAL = 8.6
 """No uniform is closer to 0 or 1 than 2**-53."""
@@ -66,6 +78,10 @@ class Plan(NamedTuple):
         Steps of a path.
     antithetic
         Whether the second half of the lanes has the signs of the first half turned round.
+    sobol
+        Whether the normals come from Sobol points by a bridge.
+    bridge, directions
+        The bridge and the direction numbers, shape (steps, 32); empty unless `sobol`.
     """
 
     counters: Counters
@@ -74,6 +90,9 @@ class Plan(NamedTuple):
     lanes: int
     steps: int
     antithetic: bool
+    sobol: bool
+    bridge: Bridge
+    directions: Words
 
 
 @dataclass(frozen=True)
@@ -92,6 +111,11 @@ class Times:
     lengths: Doubles
     roots: Doubles
     reach: float
+
+    @cached_property
+    def bridge(self) -> Bridge:
+        """The Brownian bridge over these times."""
+        return bridge(self.lengths, self.roots)
 
 
 def times(ends: Doubles) -> Times:
@@ -122,29 +146,47 @@ def plan(stream: BlockStream, method: Method, times: Times, tile: int = TILE_PAI
     times
         The steps of a path.
     tile
-        Largest number of pairs worked on at a time.
+        Largest number of pairs worked on at a time; a power of two.
+
+    Raises
+    ------
+    ValueError
+        A path has more steps than Sobol points have dimensions.
     """
-    pairs = stream.size // 2
-    tiles = -(-pairs // tile)
-    width = -(-pairs // tiles)
-    antithetic = method is Method.ANTITHETIC
-    lanes = 4 * width if antithetic else 2 * width
-    return Plan(counters(stream), pairs, width, lanes, len(times.roots), antithetic)
+    steps, pairs = len(times.roots), stream.size // 2
+    antithetic, sobol = method is Method.ANTITHETIC, method is Method.SOBOL
+    if sobol:
+        # All rows of a tile at a time. Both numbers are powers of two.
+        while tile > _SMALLEST_TILE and 2 * tile * steps > _BRIDGE_DOUBLES:
+            tile //= 2
+        width = min(tile, pairs)
+    else:
+        width = -(-pairs // -(-pairs // tile))
+    return Plan(
+        counters(stream),
+        pairs=pairs,
+        tile=width,
+        lanes=4 * width if antithetic else 2 * width,
+        steps=steps,
+        antithetic=antithetic,
+        sobol=sobol,
+        bridge=times.bridge if sobol else NO_BRIDGE,
+        directions=reversed_directions(steps) if sobol else _NO_DIRECTIONS,
+    )
 
 
 @compiled
 def workspace(plan: Plan) -> Doubles:
     """Return room for `increment` to work in, one for the whole block."""
-    return lanes(plan)
+    rows = plan.steps if plan.sobol else 1
+    room: Doubles = _aligned(rows * plan.lanes).reshape(rows, plan.lanes)
+    return room
 
 
 @compiled
 def lanes(plan: Plan) -> Doubles:
-    """Return an array of one double per lane, not initialised, on a boundary of cache lines."""
-    room = np.empty(plan.lanes + _ALIGNMENT)
-    # The address in doubles; rows that cross cache lines cost a tenth of the speed.
-    start = -(room.ctypes.data >> 3) & (_ALIGNMENT - 1)
-    return room[start : start + plan.lanes]
+    """Return an array of one double per lane, not initialised."""
+    return _aligned(plan.lanes)
 
 
 @compiled
@@ -164,12 +206,18 @@ def increment(plan: Plan, first: int, step: int, room: Doubles) -> Doubles:
     room
         From `workspace`.
     """
+    if plan.sobol:
+        if step == 0:
+            _fill_bridge(plan, first, room)
+        driven: Doubles = room[step]
+        return driven
     tile = plan.tile
-    fill_normals(plan.counters, step, first, room[:tile], room[tile : 2 * tile])
+    row: Doubles = room[0]
+    fill_normals(plan.counters, step, first, row[:tile], row[tile : 2 * tile])
     if plan.antithetic:
         for j in range(2 * tile):
-            room[2 * tile + j] = -room[j]
-    return room
+            row[2 * tile + j] = -row[j]
+    return row
 
 
 @compiled
@@ -197,3 +245,41 @@ def store(plan: Plan, first: int, values: Doubles, out: Doubles) -> None:
         else:
             for j in range(valid):
                 out[target + j] = values[source + j]
+
+
+@compiled
+def _fill_bridge(plan: Plan, first: int, room: Doubles) -> None:
+    """Write the standard normals that drive all steps of a tile, (steps, lanes)."""
+    tile, bridge = plan.tile, plan.bridge
+    z = lanes(plan)
+    roots = _aligned(2 * plan.lanes).reshape(2, plan.lanes)
+    scratch = Scratch(np.empty((2, tile), dtype=np.uint32), roots)
+    for dimension in range(plan.steps):
+        pairs = (first, plan.pairs)
+        fill_sobol_normals(plan.counters, plan.directions, pairs, scratch, dimension, z)
+        row, scale = room[bridge.target[dimension]], bridge.scale[dimension]
+        left, right = bridge.left[dimension], bridge.right[dimension]
+        before, after = bridge.before[dimension], bridge.after[dimension]
+        if right < 0:
+            for j in range(plan.lanes):
+                row[j] = scale * z[j]
+        elif left < 0:
+            for j in range(plan.lanes):
+                row[j] = fma(after, room[right, j], scale * z[j])
+        else:
+            for j in range(plan.lanes):
+                row[j] = fma(before, room[left, j], fma(after, room[right, j], scale * z[j]))
+    for step in range(plan.steps - 1, -1, -1):
+        inverse = bridge.inverse_roots[step]
+        for j in range(plan.lanes):
+            start = room[step - 1, j] if step > 0 else 0.0
+            room[step, j] = (room[step, j] - start) * inverse
+
+
+@compiled
+def _aligned(count: int) -> Doubles:
+    """Return an array that starts on a cache line; crossing one costs a tenth of the speed."""
+    room = np.empty(count + _ALIGNMENT)
+    start = -(room.ctypes.data >> 3) & (_ALIGNMENT - 1)
+    aligned: Doubles = room[start : start + count]
+    return aligned
