@@ -1,10 +1,9 @@
-"""Asian options on the arithmetic average price, under geometric Brownian motion.
+"""Asian options on an arithmetic or geometric average, under geometric Brownian motion.
 
 The average is taken over a finite list of fixings; nothing here is a continuous average.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -13,107 +12,43 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from protocol.definition import Method, Sampling
-from protocol.model import PORTABLE_ENGINE, Model
+from consumer.models.fixings import Fixings
+from consumer.models.market import MAX_FIXINGS, Market
+from protocol.definition import Sampling
 from protocol.streams import BlockStream
 
 if TYPE_CHECKING:
-    from consumer.kernels.paths import Times
-
-Doubles = NDArray[np.float64]
-
-MAX_FIXINGS = 4096
-
-MAX_LOGARITHM = 700.0
-"""Up to here the exponential needs no care."""
+    from consumer.kernels.asian_terms import AsianCell
 
 
-class Asian(Model):
-    """Call or put on the average of the spot at the fixings, discounted from the maturity."""
+class Asian(Market):
+    """Call or put on the average of the spot at the fixings, or on the spot against it."""
 
     name: ClassVar[str] = "asian"
-    outputs: ClassVar[tuple[str, ...]] = ("price",)
+    version: ClassVar[int] = 2
+    outputs: ClassVar[tuple[str, ...]] = ("price", "delta", "vega", "gamma")
+    controls: ClassVar[tuple[str, ...]] = ("geometric_price", "geometric_delta", "geometric_vega")
     block_size: ClassVar[int] = 1024
-    methods: ClassVar[tuple[Method, ...]] = (Method.PSEUDO, Method.ANTITHETIC, Method.SOBOL)
     source: ClassVar[str] = (
-        "price = E[exp(-rate*maturity) * max(+-(mean of S(t_i) - strike), 0)], "
-        "S(t) = spot * exp((rate - dividend_yield - volatility**2/2)*t + volatility*W(t)); "
-        "Kemna and Vorst, Journal of Banking and Finance 14 (1990)"
+        "price = E[exp(-rate*maturity) * max(+-(A - strike), 0)], or max(+-(S(maturity) - A), 0) "
+        "for average_strike, with A the mean of S at the fixings; control variates by Kemna and "
+        "Vorst, Journal of Banking and Finance 14 (1990); delta and vega pathwise, Broadie and "
+        "Glasserman, Management Science 42 (1996); gamma by likelihood ratio times pathwise in the "
+        "direction of the geometric average, after Fournie et al., Finance and Stochastics 3 (1999)"
     )
-    engine: ClassVar[str | None] = PORTABLE_ENGINE
 
     averaging: Annotated[
-        Literal["arithmetic"],
+        Literal["arithmetic", "geometric"],
         Field(description="How the fixings are averaged", json_schema_extra={"unit": ""}),
     ] = "arithmetic"
     payoff: Annotated[
-        Literal["average_price"],
+        Literal["average_price", "average_strike"],
         Field(
-            description="What is paid: average_price is average against strike",
+            description="What is paid: average_price is average against strike, average_strike "
+            "the spot at maturity against average (the strike is not used)",
             json_schema_extra={"unit": ""},
         ),
     ] = "average_price"
-    option_type: Annotated[
-        Literal["call", "put"],
-        Field(
-            description="call pays average above strike, put below it",
-            json_schema_extra={"unit": ""},
-        ),
-    ] = "call"
-    spot: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=1e9,
-            description="Price of the underlying at time 0",
-            json_schema_extra={"unit": "currency"},
-        ),
-    ] = 100.0
-    strike: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=1e9,
-            description="Price that the average is compared with",
-            json_schema_extra={"unit": "currency"},
-        ),
-    ] = 100.0
-    rate: Annotated[
-        float,
-        Field(
-            ge=-1,
-            le=1,
-            description="Risk-free rate, continuously compounded",
-            json_schema_extra={"unit": "1/year"},
-        ),
-    ] = 0.05
-    dividend_yield: Annotated[
-        float,
-        Field(
-            ge=-1,
-            le=1,
-            description="Dividend yield, continuously compounded",
-            json_schema_extra={"unit": "1/year"},
-        ),
-    ] = 0.0
-    volatility: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=5,
-            description="Volatility of the underlying",
-            json_schema_extra={"unit": "1/sqrt(year)"},
-        ),
-    ] = 0.2
-    maturity: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=100,
-            description="Time at which the option pays",
-            json_schema_extra={"unit": "year"},
-        ),
-    ] = 1.0
     fixings: Annotated[
         int | None,
         Field(
@@ -147,57 +82,77 @@ class Asian(Model):
         times = self.fixing_times
         if (self.fixings is None) == (times is None):
             raise ValueError("give either fixings or fixing_times; they exclude each other")
-        if times is None:
-            return self
-        for earlier, later in pairwise(times):
-            if later <= earlier:
-                raise ValueError(f"fixing_times must increase, but {later!r} follows {earlier!r}")
-        if times[-1] > self.maturity:
-            raise ValueError(f"fixing_times end at {times[-1]!r}, after maturity {self.maturity!r}")
+        if times is not None:
+            for earlier, later in pairwise(times):
+                if later <= earlier:
+                    raise ValueError(
+                        f"fixing_times must increase, but {later!r} follows {earlier!r}"
+                    )
+            if times[-1] > self.maturity:
+                raise ValueError(
+                    f"fixing_times end at {times[-1]!r}, after maturity {self.maturity!r}"
+                )
+        self._something_is_uncertain()
         return self
 
-    def samples(self, stream: BlockStream, sampling: Sampling, outputs: tuple[str, ...]) -> Doubles:
-        """Simulate one path per sample: dimension i drives the step to the i-th fixing after 0."""
-        from consumer.kernels import asian, paths
+    def _something_is_uncertain(self) -> None:
+        dates = self.dates()
+        if self.payoff == "average_price" and not dates.times:
+            raise ValueError(
+                "fixing_times = (0.0,) fixes only the spot, which is known; "
+                "payoff = 'average_price' needs a fixing after time 0"
+            )
+        if self.payoff == "average_strike" and dates.count == 1 and dates.times == (self.maturity,):
+            raise ValueError(
+                "payoff = 'average_strike' with its only fixing at maturity always pays 0; "
+                "give a fixing before maturity"
+            )
 
-        del outputs  # price is the only one
-        setup = _setup(self)
-        out = np.empty((1, stream.size))
-        plan = paths.plan(stream, sampling.method, setup.times)
-        asian.arithmetic_price(plan, setup.drift, setup.diffusion, setup.bounded, setup.terms, out)
-        return out
+    def check_sampling(self, sampling: Sampling, block_size: int) -> None:
+        """Refuse, besides, control variates where the average is their own."""
+        super().check_sampling(sampling, block_size)
+        if sampling.control_variates and self.averaging == "geometric":
+            raise ValueError(
+                "sampling.control_variates = true needs averaging = 'arithmetic': "
+                "the geometric average is the control itself"
+            )
 
+    def samples(
+        self, stream: BlockStream, sampling: Sampling, outputs: tuple[str, ...]
+    ) -> NDArray[np.float64]:
+        """Simulate one path per sample: dimension i drives the step to the i-th time after 0.
 
-@dataclass(frozen=True)
-class _Setup:
-    """What every block of a cell has in common, as the kernel takes it."""
+        The last step ends at the last fixing, or at maturity for `average_strike`. With sobol
+        the dimensions are those of a Brownian bridge over the same times.
+        """
+        from consumer.kernels import asian as kernel
+        from consumer.kernels import asian_terms, payoff
 
-    times: "Times"
-    drift: Doubles
-    diffusion: Doubles
-    bounded: bool
-    terms: Doubles
+        columns, samples = payoff.room(self, stream, sampling, outputs)
+        cell = _cell(self)
+        terms = cell.terms._replace(sums=asian_terms.sums(cell.terms, columns))
+        plan = payoff.plan(stream, sampling.method, cell.times)
+        kernel.asian(plan, terms, columns, cell.steps, cell.centres, samples)
+        return samples
+
+    def dates(self) -> Fixings:
+        """Return when the price is fixed."""
+        if self.fixing_times is None:
+            count = self.fixings or 0
+            grid = np.arange(1, count + 1) * self.maturity / count
+            # Rounding can put the last one a bit beside the maturity that it stands for.
+            return Fixings((*grid[:-1].tolist(), self.maturity), with_spot=False)
+        with_spot = self.fixing_times[0] == 0.0
+        return Fixings(self.fixing_times[int(with_spot) :], with_spot)
 
 
 @lru_cache(maxsize=64)
-def _setup(model: Asian) -> _Setup:
-    from consumer.kernels import elementary, paths
+def _cell(model: Asian) -> "AsianCell":
+    from consumer.kernels.asian_terms import prepare
 
-    if model.fixings is None:
-        fixings = np.array(model.fixing_times)
-    else:
-        fixings = np.arange(1, model.fixings + 1) * model.maturity / model.fixings
-    # A fixing at 0 has no step: it adds a price of 1 to the sum.
-    known = float(fixings[0] == 0.0)
-    times = paths.times(fixings[int(known) :])
-    drift = model.rate - model.dividend_yield - 0.5 * model.volatility * model.volatility
-    sign = 1.0 if model.option_type == "call" else -1.0
-    discount = sign * elementary.exp(-model.rate * model.maturity)
-    factor = discount * model.spot / len(fixings)
-    return _Setup(
-        times=times,
-        drift=drift * times.lengths,
-        diffusion=model.volatility * times.roots,
-        bounded=abs(drift) * fixings[-1] + model.volatility * times.reach < MAX_LOGARITHM,
-        terms=np.array([factor * known - discount * model.strike, factor]),
+    return prepare(
+        model,
+        model.dates(),
+        geometric=model.averaging == "geometric",
+        against_spot=model.payoff == "average_strike",
     )

@@ -5,11 +5,19 @@ jumps.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from consumer.models.market import MAX_FIXINGS, Market
+from protocol.definition import Sampling
+from protocol.streams import BlockStream
+
+if TYPE_CHECKING:
+    from consumer.kernels.barrier import BarrierCell
 
 CONTINUOUS = "continuous"
 DEFAULT_DATES = 252
@@ -104,3 +112,40 @@ class Barrier(Market):
     def is_out(self) -> bool:
         """Whether touching the barrier ends the option."""
         return self.barrier_type in {"up_and_out", "down_and_out"}
+
+    def samples(
+        self, stream: BlockStream, sampling: Sampling, outputs: tuple[str, ...]
+    ) -> NDArray[np.float64]:
+        """Simulate one path per sample: dimension i drives the step to date i + 1.
+
+        With sobol the dimensions are those of a Brownian bridge over the dates.
+        """
+        from consumer.kernels import barrier as kernel
+        from consumer.kernels import payoff
+
+        asked = (*outputs, *(self.controls if sampling.control_variates else ()))
+        samples = np.empty((len(asked), stream.size))
+        columns = kernel.Columns(
+            *(
+                asked.index(name) if name in asked else -1
+                for name in (*self.outputs, *self.controls)
+            )
+        )
+        cell = _cell(self)
+        plan = payoff.plan(stream, sampling.method, cell.times)
+        kernel.barrier(plan, cell.terms, columns, cell.steps, cell.vanilla, samples)
+        return samples
+
+
+@lru_cache(maxsize=64)
+def _cell(model: Barrier) -> "BarrierCell":
+    from consumer.kernels.barrier import prepare
+
+    return prepare(
+        model,
+        model.barrier,
+        model.rebate,
+        model.fixings,
+        out=model.is_out,
+        continuous=model.monitoring == CONTINUOUS,
+    )

@@ -1,8 +1,17 @@
 """European calls and puts: the model with one dimension, whose every answer is also known."""
 
-from typing import ClassVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from consumer.models.market import Market
+from protocol.definition import Sampling
+from protocol.streams import BlockStream
+
+if TYPE_CHECKING:
+    from consumer.kernels.european import EuropeanCell
 
 
 class European(Market):
@@ -18,3 +27,23 @@ class European(Market):
         "ratio times pathwise, Glasserman, Monte Carlo Methods in Financial Engineering (2003), "
         "section 7.3"
     )
+
+    def samples(
+        self, stream: BlockStream, sampling: Sampling, outputs: tuple[str, ...]
+    ) -> NDArray[np.float64]:
+        """Simulate the spot at maturity: dimension 0 drives it."""
+        from consumer.kernels import european as kernel
+        from consumer.kernels import payoff
+
+        columns, samples = payoff.room(self, stream, sampling, outputs)
+        cell = _cell(self)
+        plan = payoff.plan(stream, sampling.method, cell.times)
+        kernel.european(plan, cell.terms, columns, samples)
+        return samples
+
+
+@lru_cache(maxsize=64)
+def _cell(model: European) -> "EuropeanCell":
+    from consumer.kernels.european import prepare
+
+    return prepare(model)

@@ -107,7 +107,7 @@ def python_dart_loop(darts: int) -> float:
     """Count darts one at a time."""
     hits = 0
     for _ in range(darts):
-        x, y = np.random.uniform(), np.random.uniform()  # noqa: NPY002 - the way it is shown
+        x, y = np.random.rand(), np.random.rand()  # noqa: NPY002 - the way it is shown
         if x**2 + y**2 <= 1:
             hits += 1
     return 4.0 * hits / darts

@@ -43,7 +43,7 @@ def fleet() -> Iterator[Fleet]:
 def chunk(model: str = "asian", blocks: int = 1, block_size: int = 64) -> bytes:
     work = Chunk(
         run="r", definition=bytes(32), attempt=1, cell=0, first_block=0, blocks=blocks,
-        block_size=block_size, model=model, model_version=1, params={},
+        block_size=block_size, model=model, model_version=2 if model == "asian" else 1, params={},
         outputs=("price",) if model == "asian" else ("pi",), sampling=Sampling(), seed=1,
     )  # fmt: skip
     return encode(work)
