@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from consumer import golden
 from consumer.models.asian import Asian
 from protocol.errors import OtherBitsError
-from protocol.registry import load_model
+from protocol.registry import GROUP, load_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,10 +27,9 @@ def test_the_record_names_the_golden_chunks_and_nothing_else() -> None:
 
 
 def test_every_model_of_this_project_has_golden_chunks_for_all_its_methods() -> None:
-    builtin = {
-        name for name in golden.PARAMS if load_model(name).__module__.startswith("consumer.models.")
-    }
-    assert builtin == {path.stem for path in (ROOT / "consumer" / "models").glob("[a-z]*.py")}
+    modules = {entry.name: entry.module for entry in entry_points(group=GROUP)}
+    builtin = {name for name in modules if modules[name].startswith("consumer.models.")}
+    assert builtin == golden.PARAMS.keys()
     for name in builtin:
         found = {case.chunk.sampling.method for case in golden.cases() if case.chunk.model == name}
         assert found == set(load_model(name).methods)
