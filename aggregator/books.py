@@ -278,15 +278,22 @@ class RunBooks:
         expected = (
             partial.blocks,
             partial.blocks * definition.block_size,
-            len(definition.outputs),
+            len(definition.reported),
             len(definition.controls),
+            len(definition.reported) if definition.quantiles else 0,
         )
-        controls = len(statistics.sums) - statistics.outputs
-        found = (statistics.blocks, statistics.samples, statistics.outputs, controls)
+        found = (
+            statistics.blocks,
+            statistics.samples,
+            statistics.outputs,
+            len(statistics.sums) - statistics.outputs,
+            len(statistics.histograms),
+        )
         if found != expected:
             raise MessageRefusedError(
                 RefusalReason.WRONG_SHAPE,
-                f"blocks, samples, outputs and controls are {found}, expected are {expected}",
+                f"blocks, samples, outputs, controls and histograms are {found}, "
+                f"expected are {expected}",
             )
 
 

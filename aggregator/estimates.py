@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 
+from aggregator.quantiles import quantiles
 from aggregator.regression import Fit, fit
 from aggregator.scatter import Scatter, of_samples, scatter
 from aggregator.stopping import error_is_reliable
@@ -13,7 +14,12 @@ from protocol.results import Estimate
 from protocol.statistics import Statistics
 
 
-def estimates(statistics: Statistics, method: Method, confidence: float) -> tuple[Estimate, ...]:
+def estimates(
+    statistics: Statistics,
+    method: Method,
+    confidence: float,
+    probabilities: tuple[float, ...] = (),
+) -> tuple[Estimate, ...]:
     """Estimate every output of a cell.
 
     The interval is Student's, around the mean corrected by the controls, with the degrees of
@@ -26,14 +32,23 @@ def estimates(statistics: Statistics, method: Method, confidence: float) -> tupl
     method
         How they were drawn.
     confidence
-        Probability that the interval covers the truth.
+        Probability that an interval covers the truth.
+    probabilities
+        Of quantiles; there are histograms where it is not empty.
     """
     independent = scatter(statistics, method)
     plain = of_samples(statistics) if method is Method.SOBOL else independent
-    return tuple(
-        _estimate(statistics, output, found, method, plain, confidence)
-        for output, found in enumerate(fit(independent))
-    )
+    found = [
+        _estimate(statistics, output, one, method, plain, confidence)
+        for output, one in enumerate(fit(independent))
+    ]
+    if probabilities:
+        of_one = confidence if method is Method.PSEUDO else None
+        for output, histogram in enumerate(statistics.histograms):
+            extremes = statistics.minimum[output], statistics.maximum[output]
+            values = quantiles(histogram, extremes, probabilities, of_one)
+            found[output] = found[output].model_copy(update={"quantiles": values})
+    return tuple(found)
 
 
 def estimate(

@@ -31,6 +31,7 @@ def result(books: RunBooks, now: float) -> Result:
         model_version=definition.model_version,
         seed=definition.seed,
         sampling=definition.sampling.method.value,
+        control_variates=definition.sampling.control_variates,
         block_size=definition.block_size,
         digest=digest(definition.hash, statistics) if finished else None,
         reproducible=finished,
@@ -51,7 +52,7 @@ def _cell_result(books: RunBooks, number: int, statistics: Statistics | None) ->
         params=dict(definition.cells[number]),
         state=RunState.FINISHED.value if running else books.state.value,
         samples=statistics.samples if statistics else 0,
-        outputs=dict(zip(definition.outputs, _estimates(definition, statistics), strict=True)),
+        outputs=dict(zip(definition.reported, _estimates(definition, statistics), strict=True)),
     )
 
 
@@ -69,5 +70,5 @@ def headline(books: RunBooks) -> Headline | None:
 def _estimates(definition: Definition, statistics: Statistics | None) -> tuple[Estimate, ...]:
     confidence = definition.stop.confidence
     if statistics is None:
-        return (nothing(confidence),) * len(definition.outputs)
-    return estimates(statistics, definition.sampling.method, confidence)
+        return (nothing(confidence),) * len(definition.reported)
+    return estimates(statistics, definition.sampling.method, confidence, definition.quantiles)

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from consumer.answers import Worker, failure, scope
+from consumer.blocks import Simulate, block_simulation
 from consumer.engine import engine
+from protocol.definition import reported_outputs
 from protocol.errors import NotFiniteError, UsageError
+from protocol.histogram import Tally
 from protocol.messages import Chunk, Failure, FailureKind, Partial
 from protocol.model import Model, validated
 from protocol.registry import load_model
@@ -43,8 +46,9 @@ def execute(
     blocks: list[BlockMoments] = []
     try:
         model = _model(chunk, load)
-        blocks.extend(_simulate(model, chunk))
-        statistics = collect(blocks, chunk.block_size)
+        tally = _tally(chunk)
+        blocks.extend(_simulate(_simulation(model, chunk, tally), chunk))
+        statistics = collect(blocks, chunk.block_size, tally)
     except _ChunkError as error:
         return failure(chunk, worker, error.kind, error.text, error.block)
     except NotFiniteError as error:
@@ -88,14 +92,27 @@ def _model(chunk: Chunk, load: Callable[[str], type[Model]]) -> Model:
     return cell
 
 
-def _simulate(model: Model, chunk: Chunk) -> Iterator[BlockMoments]:
+def _tally(chunk: Chunk) -> Tally | None:
+    if not chunk.histograms:
+        return None
+    return Tally(len(reported_outputs(chunk.outputs, chunk.bump)))
+
+
+def _simulation(cell: Model, chunk: Chunk, tally: Tally | None) -> Simulate:
+    try:
+        return block_simulation(cell, chunk.sampling, chunk.outputs, chunk.bump, tally)
+    except UsageError as error:
+        raise _ChunkError(FailureKind.INVALID_PARAMS, str(error)) from None
+
+
+def _simulate(simulate: Simulate, chunk: Chunk) -> Iterator[BlockMoments]:
     cell = 0 if chunk.sampling.common_random_numbers else chunk.cell
     for block in range(chunk.first_block, chunk.stop_block):
         stream = BlockStream(chunk.seed, cell, block, chunk.block_size)
         try:
             # Infinities and NaN are refused when the moments are summed; no need to warn as well.
             with np.errstate(all="ignore"):
-                moments = model.simulate(stream, chunk.sampling, chunk.outputs)
+                moments = simulate(stream)
         # A model is somebody else's code, and may raise whatever it likes.
         except Exception as error:  # noqa: BLE001
             text = f"{type(error).__name__}: {error}"

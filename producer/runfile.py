@@ -23,7 +23,7 @@ from protocol.definition import (
     Stop,
 )
 from protocol.errors import UsageError
-from protocol.model import Model, validated
+from protocol.model import Model, bumped, validated
 from protocol.registry import load_model
 
 MAX_CELLS = 10_000
@@ -61,6 +61,8 @@ class _Sampling(_Section):
 
 class _Outputs(_Section):
     names: list[str] | None = None
+    quantiles: list[float] = []
+    bump: dict[str, int | float] = {}
 
 
 class RunFile(_Section):
@@ -160,7 +162,7 @@ def submission(
     asked = file.sampling.block_size
     block_size = model.block_size if asked is None else asked
     cells = [
-        _cell(model, params, where, sampling, block_size)
+        _cell(validated(model, params, where), sampling, block_size, file.outputs.bump)
         for where, params in _cells(file, dict(settings))
     ]
     try:
@@ -169,6 +171,8 @@ def submission(
             model_version=model.version,
             outputs=_outputs(file.outputs, model),
             controls=model.controls if sampling.control_variates else (),
+            bump=_amounts(file.outputs.bump, cells[0]),
+            quantiles=tuple(file.outputs.quantiles),
             cells=tuple(cells),
             seed=seed,
             block_size=block_size,
@@ -203,15 +207,24 @@ def _cells(file: RunFile, settings: dict[str, Any]) -> Iterator[tuple[str, dict[
 
 
 def _cell(
-    model: type[Model], params: dict[str, Any], where: str, sampling: Sampling, block_size: int
+    cell: Model, sampling: Sampling, block_size: int, bump: Mapping[str, int | float]
 ) -> Params:
     """Return one cell's parameters, complete, once the model has agreed to sample them so."""
-    cell = validated(model, params, where)
     try:
         cell.check_sampling(sampling, block_size)
+        if bump:
+            bumped(cell, bump).check_sampling(sampling, block_size)
     except ValueError as error:
         raise UsageError(str(error)) from None
     return cell.params()
+
+
+def _amounts(bump: Mapping[str, int | float], params: Params) -> dict[str, int | float]:
+    """Return a bump in the types of its parameters, so that 1 and 1.0 are one definition."""
+    return {
+        name: float(amount) if isinstance(params[name], float) else amount
+        for name, amount in bump.items()
+    }
 
 
 def _sampling(section: _Sampling) -> Sampling:

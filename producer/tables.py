@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from protocol.definition import Method
 from protocol.messages import Status
 from protocol.results import CellResult, Estimate, Result
 
@@ -54,9 +55,15 @@ def result_table(result: Result) -> Table:
     table.add_column("output")
     table.add_column("estimate", justify="right")
     table.add_column(f"{first.confidence:.4g} interval", justify="right")
+    probabilities = _probabilities(result)
+    for probability in probabilities:
+        table.add_column(f"{100 * probability:.6g} % quantile", justify="right")
     table.add_column("samples", justify="right")
+    reduced = _is_reduced(result)
+    if reduced:
+        table.add_column("variance", justify="right")
     for cell in result.cells[:MAX_ROWS]:
-        _add_rows(table, cell, varying)
+        _add_rows(table, cell, varying, probabilities, reduced=reduced)
     return table
 
 
@@ -78,15 +85,37 @@ def status_table(status: Status) -> Table:
     return table
 
 
-def _add_rows(table: Table, cell: CellResult, varying: list[str]) -> None:
+def _add_rows(
+    table: Table,
+    cell: CellResult,
+    varying: list[str],
+    probabilities: list[float],
+    *,
+    reduced: bool,
+) -> None:
     for name, estimate in cell.outputs.items():
+        quantiles = {quantile.probability: quantile.value for quantile in estimate.quantiles}
+        factor = estimate.variance_reduction
         table.add_row(
             *(_plain(str(cell.params.get(parameter, ""))) for parameter in varying),
             name,
             with_error(estimate.mean, estimate.standard_error),
             _interval(estimate),
+            *(f"{quantiles[p]:.4g}" if p in quantiles else "—" for p in probabilities),
             f"{cell.samples:,}" if cell.samples else "0",
+            *(["—" if factor is None else f"÷ {factor:,.4g}"] if reduced else []),
         )
+
+
+def _probabilities(result: Result) -> list[float]:
+    """Return which quantiles there are; a cell of which nothing is merged has none yet."""
+    estimates = (estimate for cell in result.cells for estimate in cell.outputs.values())
+    return sorted({quantile.probability for one in estimates for quantile in one.quantiles})
+
+
+def _is_reduced(result: Result) -> bool:
+    """Say whether anything but plain sampling was done, so that a factor tells something."""
+    return result.control_variates or result.sampling == Method.SOBOL
 
 
 def _interval(estimate: Estimate) -> str:
@@ -100,7 +129,8 @@ def _interval(estimate: Estimate) -> str:
 def title(result: Result) -> str:
     """Return the line above a result's table."""
     return (
-        f"{result.run}: {result.model} {result.state}, seed {result.seed}, {result.sampling}, "
+        f"{result.run}: {result.model} {result.state}, seed {result.seed}, {result.sampling}"
+        f"{' with control variates' if result.control_variates else ''}, "
         f"{result.elapsed_seconds:.1f} s, {result.cpu_seconds:.1f} s of CPU"
     )
 
@@ -110,6 +140,10 @@ def footnotes(result: Result) -> list[str]:
     parts = [f"digest {result.digest}" if result.digest else f"no digest: {result.state}"]
     if len(result.cells) > MAX_ROWS:
         parts.append(f"{len(result.cells) - MAX_ROWS} more cells: see --json")
+    if _is_reduced(result):
+        pairs = result.sampling == Method.ANTITHETIC
+        against = "pairs without control variates" if pairs else "plain samples"
+        parts.append(f"variance of the estimate: divided by so much against as many {against}")
     if len(result.engines) > 1:
         parts.append(f"computed by different engines: {', '.join(result.engines)}")
     if result.error:

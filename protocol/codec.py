@@ -26,7 +26,7 @@ def canonical(value: Any) -> bytes:
     return pack(_sorted(value))
 
 
-def unpack(body: bytes, limit: int, max_array: int = MAX_ARRAY) -> Any:
+def unpack(body: bytes, limit: int, max_array: int = MAX_ARRAY, max_text: int = MAX_TEXT) -> Any:
     """Decode an untrusted body; arrays become tuples.
 
     Parameters
@@ -38,6 +38,8 @@ def unpack(body: bytes, limit: int, max_array: int = MAX_ARRAY) -> Any:
     max_array
         The largest number of elements allowed in one array. Room for an array is made when its
         header is read, so that nested headers cost far more memory than they have bytes.
+    max_text
+        The largest number of bytes allowed in one str or bin.
 
     Raises
     ------
@@ -54,8 +56,8 @@ def unpack(body: bytes, limit: int, max_array: int = MAX_ARRAY) -> Any:
             strict_map_key=True,
             ext_hook=_unpack_exact,
             object_pairs_hook=_no_duplicates,
-            max_str_len=MAX_TEXT,
-            max_bin_len=MAX_TEXT,
+            max_str_len=max_text,
+            max_bin_len=max_text,
             max_array_len=min(max_array, len(body)),
             max_map_len=MAX_MAP,
             max_ext_len=MAX_BYTES,

@@ -2,9 +2,10 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -19,6 +20,7 @@ from pydantic import (
 )
 
 from protocol.codec import canonical, pack
+from protocol.histogram import MAX_HISTOGRAMS
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 """Models, outputs, parameters, pools: short, lower case, fit for metrics and queue names."""
@@ -148,6 +150,37 @@ def check_net(sampling: Sampling, block_size: int) -> None:
         )
 
 
+def _amount(value: Any) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("allowed is a finite number")
+    if not value or abs(value) >= 2**63:
+        raise ValueError("allowed is a number other than 0, below 2**63")
+    return value
+
+
+def _probabilities(values: tuple[float, ...]) -> tuple[float, ...]:
+    if any(earlier >= later for earlier, later in pairwise(values)):
+        raise ValueError("probabilities must increase")
+    return values
+
+
+Bump = Annotated[dict[Name, Annotated[int | float, PlainValidator(_amount)]], Field(max_length=16)]
+"""What is added to parameters to see how the outputs differ, with the same random numbers."""
+
+Probability = Annotated[float, Field(gt=0, lt=1)]
+Quantiles = Annotated[
+    tuple[Probability, ...], Field(max_length=100), AfterValidator(_probabilities)
+]
+"""Probabilities of the quantiles that a run asks for, ascending."""
+
+BUMP_SUFFIX = "_bump"
+
+
+def reported_outputs(outputs: tuple[str, ...], bump: Mapping[str, int | float]) -> tuple[str, ...]:
+    """Return the names of all that has an estimate: outputs, then their differences by a bump."""
+    return outputs + tuple(name + BUMP_SUFFIX for name in outputs if bump)
+
+
 class Stop(Strict):
     """When a cell has enough samples, and how sure its interval is."""
 
@@ -162,6 +195,8 @@ class Definition(Strict):
     model_version: Annotated[int, Field(ge=1, lt=2**31)]
     outputs: Outputs
     controls: Annotated[tuple[Name, ...], Field(max_length=MAX_MATRIX_COLUMNS)] = ()
+    bump: Bump = Field(default_factory=dict)
+    quantiles: Quantiles = ()
     cells: Annotated[tuple[Params, ...], Field(min_length=1, max_length=10_000), FailFast()]
     seed: Seed
     block_size: BlockSize
@@ -186,12 +221,29 @@ class Definition(Strict):
     def _columns_fit(self) -> Self:
         if self.sampling.control_variates != bool(self.controls):
             raise ValueError("controls are named if and only if sampling.control_variates is true")
-        columns = len(self.outputs) + len(self.controls)
-        if self.controls and columns > MAX_MATRIX_COLUMNS:
+        outputs, controls = len(self.reported), len(self.controls)
+        if len(set(self.reported)) < outputs:
+            raise ValueError(f"an output has the name of another one's bump, *{BUMP_SUFFIX}")
+        if outputs > MAX_COLUMNS:
+            raise ValueError(f"{outputs} outputs with bumps, allowed are {MAX_COLUMNS}")
+        if controls and outputs + controls > MAX_MATRIX_COLUMNS:
             raise ValueError(
-                f"{len(self.outputs)} outputs and {len(self.controls)} control variates are "
-                f"{columns} columns, allowed are {MAX_MATRIX_COLUMNS}; ask for fewer in "
-                "outputs.names"
+                f"{outputs} outputs and {controls} control variates are {outputs + controls} "
+                f"columns, allowed are {MAX_MATRIX_COLUMNS}; ask for fewer in outputs.names"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _quantiles_are_of_samples(self) -> Self:
+        if self.quantiles and self.sampling.method is Method.ANTITHETIC:
+            raise ValueError(
+                "outputs.quantiles are not allowed with sampling.method = 'antithetic', whose "
+                "samples are averages of pairs; allowed are 'pseudo' and 'sobol'"
+            )
+        if self.quantiles and len(self.reported) > MAX_HISTOGRAMS:
+            raise ValueError(
+                f"outputs.quantiles of {len(self.reported)} outputs, allowed are {MAX_HISTOGRAMS};"
+                " ask for fewer in outputs.names"
             )
         return self
 
@@ -204,6 +256,11 @@ class Definition(Strict):
                     f"allowed are {MAX_PARAMS_BYTES}"
                 )
         return self
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """Names of the outputs that have an estimate, those of bumps included."""
+        return reported_outputs(self.outputs, self.bump)
 
     @property
     def blocks(self) -> int:

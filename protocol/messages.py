@@ -14,6 +14,7 @@ from protocol.definition import (
     Block,
     BlockCount,
     BlockSize,
+    Bump,
     Cell,
     Definition,
     Lane,
@@ -141,6 +142,8 @@ class Chunk(ChunkScope):
     model_version: Annotated[int, Field(ge=1, lt=2**31)]
     params: Params
     outputs: Outputs
+    bump: Bump = Field(default_factory=dict)
+    histograms: bool = False
     sampling: Sampling
     seed: Seed
     not_by: ConsumerName | None = None
@@ -163,6 +166,8 @@ class Chunk(ChunkScope):
             model_version=definition.model_version,
             params=definition.cells[cell],
             outputs=definition.outputs,
+            bump=definition.bump,
+            histograms=bool(definition.quantiles),
             sampling=definition.sampling,
             seed=definition.seed,
         )

@@ -88,13 +88,25 @@ class Model(BaseModel, abc.ABC):
         Override it only where the moments are better had without samples; such a model cannot be
         bumped.
         """
+        return moments(self.checked_samples(stream, sampling, outputs), len(outputs))
+
+    def checked_samples(
+        self, stream: BlockStream, sampling: Sampling, outputs: tuple[str, ...]
+    ) -> NDArray[np.float64]:
+        """Return what `samples` gives, once it has the right shape.
+
+        Raises
+        ------
+        ValueError
+            It has another one.
+        """
         samples = self.samples(stream, sampling, outputs)
         columns = len(outputs) + (len(self.controls) if sampling.control_variates else 0)
         if np.shape(samples) != (columns, stream.size):
             raise ValueError(
                 f"samples returned shape {np.shape(samples)}, expected {(columns, stream.size)}"
             )
-        return moments(samples, len(outputs))
+        return samples
 
     def check_sampling(self, sampling: Sampling, block_size: int) -> None:
         """Refuse a way of sampling that these parameters or this model cannot have.
@@ -183,6 +195,31 @@ def tree_sum(values: NDArray[np.float64]) -> NDArray[np.float64]:
         values = folded if length % 2 == 0 else np.concatenate((folded, values[..., -1:]), axis=-1)
     total: NDArray[np.float64] = values[..., 0]
     return total
+
+
+def bumped(cell: Model, bump: Mapping[str, int | float]) -> Model:
+    """Return a cell with its parameters changed by the amounts of a bump.
+
+    Raises
+    ------
+    UsageError
+        The model gives no samples to subtract, a parameter is no number, or its sum with the
+        amount is not allowed.
+    """
+    if type(cell).simulate is not Model.simulate:
+        raise UsageError(
+            f"outputs.bump: model '{cell.name}' counts instead of giving samples, whose "
+            "differences a bump needs"
+        )
+    params: dict[str, Any] = dict(cell.params())
+    for name, amount in bump.items():
+        value = params.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UsageError(
+                f"outputs.bump.{name} = {amount!r}: the cell has no number as parameter '{name}'"
+            )
+        params[name] = value + amount
+    return validated(type(cell), params, "outputs.bump: params")
 
 
 def validated(model: type[Model], params: Mapping[str, Any], where: str = "params") -> Model:

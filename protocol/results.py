@@ -16,6 +16,15 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 
 
+class Quantile(_Value):
+    """A quantile of the samples of one output, and the interval of its order statistics."""
+
+    probability: Number
+    value: Number
+    ci_low: Number | None
+    ci_high: Number | None
+
+
 class Estimate(_Value):
     """Mean of one output with its error; what cannot be known is None.
 
@@ -30,6 +39,8 @@ class Estimate(_Value):
     variance_reduction
         How many times as many plain samples would give the same standard error; with antithetic
         sampling, how many times as many pairs without control variates.
+    quantiles
+        Those that the run asks for.
     """
 
     mean: Number | None
@@ -40,6 +51,7 @@ class Estimate(_Value):
     error_reliable: bool
     standard_deviation: Number | None = None
     variance_reduction: Number | None = None
+    quantiles: tuple[Quantile, ...] = ()
 
 
 class CellResult(_Value):
@@ -60,6 +72,7 @@ class Result(_Value):
     model_version: Count
     seed: Count
     sampling: Name
+    control_variates: bool = False
     block_size: Count
     digest: Name | None
     reproducible: bool

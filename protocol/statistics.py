@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, model_validator
 from protocol.definition import MAX_COLUMNS, MAX_MATRIX_COLUMNS
 from protocol.errors import NotFiniteError
 from protocol.exact import Exact, exact, exact_sum, from_float
+from protocol.histogram import MAX_HISTOGRAMS, Histogram, Tally, bin_numbers
 from protocol.residuals import residual_squares
 
 _LARGEST = from_float(sys.float_info.max)
@@ -66,6 +67,8 @@ class Statistics(BaseModel):
         Σ q_b² of each output: how uncertain the variance itself is.
     minimum, maximum
         Of each output, over all samples.
+    histograms
+        Of each output, over all samples, where the run asks for quantiles; else empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -79,6 +82,7 @@ class Statistics(BaseModel):
     fourth: ExactColumn
     minimum: Annotated[tuple[Finite, ...], Field(max_length=MAX_COLUMNS)]
     maximum: Annotated[tuple[Finite, ...], Field(max_length=MAX_COLUMNS)]
+    histograms: Annotated[tuple[Histogram, ...], Field(max_length=MAX_HISTOGRAMS)]
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> Self:
@@ -97,6 +101,21 @@ class Statistics(BaseModel):
             raise ValueError("minimum, maximum and outputs differ in length")
         if any(low > high for low, high in zip(self.minimum, self.maximum, strict=True)):
             raise ValueError("a minimum lies above its maximum")
+        return self
+
+    @model_validator(mode="after")
+    def _histograms_count_the_samples(self) -> Self:
+        if not self.histograms:
+            return self
+        if len(self.histograms) != self.outputs:
+            raise ValueError(f"{len(self.histograms)} histograms of {self.outputs} outputs")
+        extremes = bin_numbers(np.array([self.minimum, self.maximum])).T.tolist()
+        for histogram, ends in zip(self.histograms, extremes, strict=True):
+            bins, _ = histogram.arrays()
+            if histogram.total != self.samples:
+                raise ValueError(f"a histogram counts {histogram.total} of {self.samples} samples")
+            if [bins[0], bins[-1]] != ends:
+                raise ValueError("a histogram does not reach from the minimum to the maximum")
         return self
 
     @model_validator(mode="after")
@@ -151,6 +170,10 @@ class Statistics(BaseModel):
             fourth=_added(self.fourth, other.fourth),
             minimum=tuple(map(min, self.minimum, other.minimum)),
             maximum=tuple(map(max, self.maximum, other.maximum)),
+            histograms=tuple(
+                mine.merge(theirs)
+                for mine, theirs in zip(self.histograms, other.histograms, strict=True)
+            ),
         )
 
 
@@ -164,7 +187,9 @@ def diagonal_index(i: int, outputs: int, columns: int) -> int:
     return i if columns == outputs else i * (i + 1) // 2 + i
 
 
-def collect(blocks: Iterable[BlockMoments], block_size: int) -> Statistics:
+def collect(
+    blocks: Iterable[BlockMoments], block_size: int, tally: Tally | None = None
+) -> Statistics:
     """Sum the moments of blocks exactly.
 
     Parameters
@@ -173,13 +198,16 @@ def collect(blocks: Iterable[BlockMoments], block_size: int) -> Statistics:
         At least one; all of the same shape.
     block_size
         Samples per block.
+    tally
+        Has counted the samples of the same blocks once these are exhausted, where a run asks for
+        quantiles.
 
     Raises
     ------
     NotFiniteError
         A model returned NaN or an infinity; nothing of it may be merged.
     ValueError
-        There is no block, or the blocks differ in shape.
+        There is no block, the blocks differ in shape, or a histogram has too many bins.
     """
     rows: list[tuple[Sequence[float], ...]] = []
     for block in blocks:
@@ -209,6 +237,7 @@ def collect(blocks: Iterable[BlockMoments], block_size: int) -> Statistics:
         # Adding 0.0 turns -0.0 into 0.0, which compare equal but differ in their bits.
         minimum=tuple(min(column) + 0.0 for column in zip(*(row[2] for row in rows), strict=True)),
         maximum=tuple(max(column) + 0.0 for column in zip(*(row[3] for row in rows), strict=True)),
+        histograms=tally.histograms() if tally else (),
     )
 
 

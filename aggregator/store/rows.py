@@ -99,7 +99,8 @@ def books_from(row: Row, cells: list[Row], segments: list[Row], failures: list[R
                 (
                     r["cell"],
                     r["segment"],
-                    Statistics.model_validate(unpack(r["statistics"], MAX_BLOB)),
+                    # Merged histograms are longer than those of any message.
+                    Statistics.model_validate(unpack(r["statistics"], MAX_BLOB, max_text=MAX_BLOB)),
                 )
                 for r in segments
             ),

@@ -4,19 +4,28 @@ The average is taken over a finite list of fixings; nothing here is a continuous
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from consumer import numerics
-from consumer.numerics import Doubles
-from protocol.definition import Sampling
+from protocol.definition import Method, Sampling
 from protocol.model import PORTABLE_ENGINE, Model
 from protocol.streams import BlockStream
 
+if TYPE_CHECKING:
+    from consumer.kernels.paths import Times
+
+Doubles = NDArray[np.float64]
+
 MAX_FIXINGS = 4096
+
+MAX_LOGARITHM = 700.0
+"""Up to here the exponential needs no care."""
 
 
 class Asian(Model):
@@ -25,6 +34,7 @@ class Asian(Model):
     name: ClassVar[str] = "asian"
     outputs: ClassVar[tuple[str, ...]] = ("price",)
     block_size: ClassVar[int] = 1024
+    methods: ClassVar[tuple[Method, ...]] = (Method.PSEUDO, Method.ANTITHETIC)
     source: ClassVar[str] = (
         "price = E[exp(-rate*maturity) * max(+-(mean of S(t_i) - strike), 0)], "
         "S(t) = spot * exp((rate - dividend_yield - volatility**2/2)*t + volatility*W(t)); "
@@ -148,44 +158,46 @@ class Asian(Model):
 
     def samples(self, stream: BlockStream, sampling: Sampling, outputs: tuple[str, ...]) -> Doubles:
         """Simulate one path per sample: dimension i drives the step to the i-th fixing after 0."""
-        del sampling, outputs  # pseudo is the only method offered, price the only output
-        times = self._times()
-        steps = times - np.concatenate(([0.0], times[:-1]))
-        drift = (self.rate - self.dividend_yield - 0.5 * self.volatility * self.volatility) * steps
-        diffusion = self.volatility * np.sqrt(steps)
-        # With a fixing at 0 its step has length 0: skipped, so that no dimension is wasted on it.
-        skipped = int(times[0] == 0.0)
-        total = _relative_prices(stream, drift[skipped:], diffusion[skipped:]) + skipped
-        gain = self.spot * (total / len(times)) - self.strike
-        payoff = np.maximum(gain if self.option_type == "call" else -gain, 0.0)
-        discount = numerics.exp(np.array([-self.rate * self.maturity]))
-        return (discount * payoff)[np.newaxis]
+        from consumer.kernels import asian, paths
 
-    def _times(self) -> Doubles:
-        if self.fixings is None:
-            return np.array(self.fixing_times)
-        return np.arange(1, self.fixings + 1) * self.maturity / self.fixings
+        del outputs  # price is the only one
+        setup = _setup(self)
+        out = np.empty((1, stream.size))
+        plan = paths.plan(stream, sampling.method, setup.times)
+        asian.arithmetic_price(plan, setup.drift, setup.diffusion, setup.bounded, setup.terms, out)
+        return out
 
 
-def _relative_prices(stream: BlockStream, drift: Doubles, diffusion: Doubles) -> Doubles:
-    """Return, per sample, the sum over the steps of S(t_i) / spot; even samples stand first."""
-    half = stream.size // 2
-    total = np.zeros((2, half))
-    for pairs, rows in numerics.tiles(len(drift), half):
-        level = np.zeros((2, pairs[1] - pairs[0]))
-        for dimensions in rows:
-            steps = slice(*dimensions)
-            scale, shift = diffusion[steps, np.newaxis], drift[steps, np.newaxis]
-            for parity, normal in enumerate(numerics.normals(stream, dimensions, pairs)):
-                prices = numerics.exp(_levels(normal * scale + shift, level[parity]))
-                for row in prices:
-                    total[parity, slice(*pairs)] += row
-    return total.reshape(-1)
+@dataclass(frozen=True)
+class _Setup:
+    """What every block of a cell has in common, as the kernel takes it."""
+
+    times: "Times"
+    drift: Doubles
+    diffusion: Doubles
+    bounded: bool
+    terms: Doubles
 
 
-def _levels(increments: Doubles, level: Doubles) -> Doubles:
-    """Turn increments into running sums that start from, and move on, `level`; both in place."""
-    for row in increments:
-        level += row
-        row[:] = level
-    return increments
+@lru_cache(maxsize=64)
+def _setup(model: Asian) -> _Setup:
+    from consumer.kernels import elementary, paths
+
+    if model.fixings is None:
+        fixings = np.array(model.fixing_times)
+    else:
+        fixings = np.arange(1, model.fixings + 1) * model.maturity / model.fixings
+    # A fixing at 0 has no step: it adds a price of 1 to the sum.
+    known = float(fixings[0] == 0.0)
+    times = paths.times(fixings[int(known) :])
+    drift = model.rate - model.dividend_yield - 0.5 * model.volatility * model.volatility
+    sign = 1.0 if model.option_type == "call" else -1.0
+    discount = sign * elementary.exp(-model.rate * model.maturity)
+    factor = discount * model.spot / len(fixings)
+    return _Setup(
+        times=times,
+        drift=drift * times.lengths,
+        diffusion=model.volatility * times.roots,
+        bounded=abs(drift) * fixings[-1] + model.volatility * times.reach < MAX_LOGARITHM,
+        terms=np.array([factor * known - discount * model.strike, factor]),
+    )

@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer import numerics
-from consumer.numerics import Doubles
 from protocol.definition import Sampling
 from protocol.model import PORTABLE_ENGINE, Model
 from protocol.statistics import BlockMoments
 from protocol.streams import BlockStream
+
+Doubles = NDArray[np.float64]
 
 
 class Pi(Model):
@@ -27,19 +27,23 @@ class Pi(Model):
 
     def samples(self, stream: BlockStream, sampling: Sampling, outputs: tuple[str, ...]) -> Doubles:
         """Throw one dart per sample: dimension 0 gives x, dimension 1 gives y."""
+        from consumer.kernels import pi
+        from consumer.kernels.draws import counters
+
         del sampling, outputs  # pseudo is the only method offered, and pi the only output
-        darts = numerics.uniforms(stream, (0, 2), (0, stream.size // 2))
-        return 4.0 * np.concatenate([_inside(u) for u in darts])[np.newaxis]
+        out = np.empty((1, stream.size))
+        pi.samples(counters(stream), out[0])
+        return out
 
     def simulate(
         self, stream: BlockStream, sampling: Sampling, outputs: tuple[str, ...]
     ) -> BlockMoments:
         """Count the hits of the same darts: the moments follow from it, rounded once."""
+        from consumer.kernels import pi
+        from consumer.kernels.draws import counters
+
         del sampling, outputs
-        hits = sum(
-            _hits(stream, pairs)
-            for pairs, _ in numerics.tiles(dimensions=2, pairs=stream.size // 2)
-        )
+        hits = pi.hits(counters(stream), stream.size // 2)
         misses = stream.size - hits
         return BlockMoments(
             sums=[4.0 * hits],
@@ -48,13 +52,3 @@ class Pi(Model):
             minimum=[0.0 if misses else 4.0],
             maximum=[4.0 if hits else 0.0],
         )
-
-
-def _hits(stream: BlockStream, pairs: tuple[int, int]) -> int:
-    darts = numerics.uniforms(stream, (0, 2), pairs)
-    return sum(int(np.count_nonzero(_inside(u))) for u in darts)
-
-
-def _inside(u: Doubles) -> NDArray[np.bool_]:
-    inside: NDArray[np.bool_] = u[0] * u[0] + u[1] * u[1] < 1.0
-    return inside

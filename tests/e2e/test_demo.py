@@ -22,7 +22,7 @@ RESULT_KEYS = {
 }  # fmt: skip
 ESTIMATE_KEYS = {
     "mean", "standard_error", "ci_low", "ci_high", "confidence", "error_reliable",
-    "standard_deviation", "variance_reduction",
+    "standard_deviation", "variance_reduction", "quantiles",
 }  # fmt: skip
 REFERENCES = {"demo-asian": ("price", ASIAN_REFERENCE), "demo-pi": ("pi", math.pi)}
 

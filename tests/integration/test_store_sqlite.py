@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from aggregator.books import RunBooks
@@ -12,7 +13,10 @@ from aggregator.result import digest
 from aggregator.store.sqlite import StaleEpochError, Store
 from protocol.definition import Definition, Lane, Method, Sampling, Stop
 from protocol.errors import StoreError
-from protocol.messages import FailureKind
+from protocol.histogram import Tally
+from protocol.messages import FailureKind, Partial, decode, encode
+from protocol.model import moments
+from protocol.statistics import collect
 from tests.support.run_values import RUN, declare, definition, failure, partial
 
 NOW = 1_700_000_000.25
@@ -100,7 +104,10 @@ def test_every_field_of_a_definition_survives(store: Store) -> None:
         cells=({"f": 0.1, "i": -(2**63), "s": "☃", "b": True, "t": (1.5, 2.0)},),
         seed=2**64 - 1,
         block_size=1024,
-        sampling=Sampling(method=Method.ANTITHETIC, common_random_numbers=True),
+        sampling=Sampling(method=Method.SOBOL, common_random_numbers=True, control_variates=True),
+        controls=("c",),
+        bump={"f": 0.5},
+        quantiles=(0.01, 0.5),
         stop=Stop(samples=100_000, confidence=0.99),
     )
     books = RunBooks(RUN, of, "pool2", Lane.HIGH, NOW, term=2**31)
@@ -112,6 +119,30 @@ def test_every_field_of_a_definition_survives(store: Store) -> None:
     assert found == books
     assert found.definition.hash == of.hash
     assert type(found.definition.cells[0]["b"]) is bool
+
+
+def test_histograms_survive_however_many_bins_their_merge_has(store: Store) -> None:
+    fields = definition().model_dump() | {"quantiles": (0.5,)}
+    of = Definition.model_validate(fields)
+    ledger = Ledger(store.take_over())
+    ledger.declare(declare(of), NOW)
+    expected = 0
+    # Each partial has its own 4,096 bins: the merged histogram outgrows any message.
+    for number in range(3):
+        exponents = np.arange(64 * number, 64 * (number + 1)).repeat(64)
+        values = 2.0**exponents * (1 + np.tile(np.arange(64), 64) / 64)
+        tally = Tally(1)
+        tally.add(values[np.newaxis])
+        blocks = values.reshape(4, 1, -1)
+        found = collect([moments(block, 1) for block in blocks], 1024, tally)
+        message = partial(of, 4 * number, 4 * number + 4, statistics=found)
+        ledger.partial(decode(message.type, encode(message), Partial), NOW)
+        store.commit(ledger.take_changes(), ledger.epoch)
+        expected += 4096
+    [books] = store.active_runs()
+    statistics = books.cells[0].statistics()
+    assert statistics is not None
+    assert [len(one.arrays()[0]) for one in statistics.histograms] == [expected]
 
 
 def test_failures_of_a_reopened_run_are_forgotten(store: Store) -> None:

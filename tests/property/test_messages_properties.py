@@ -60,11 +60,16 @@ definitions = st.fixed_dictionaries({
         "samples": st.integers(1, 2**33), "confidence": st.floats(0.5, 0.999999),
     }),
 })  # fmt: skip
+bumps = st.dictionaries(names, st.integers(1, 2**62) | st.floats(1e-9, 1e9), max_size=3)
 run_only = st.fixed_dictionaries({"run": runs})
 estimates = st.fixed_dictionaries({
     **dict.fromkeys(("mean", "standard_error", "ci_low", "ci_high"), st.none() | numbers),
     "confidence": numbers, "error_reliable": st.booleans(),
     "standard_deviation": st.none() | numbers, "variance_reduction": st.none() | numbers,
+    "quantiles": st.lists(st.fixed_dictionaries({
+        "probability": numbers, "value": numbers, "ci_low": st.none() | numbers,
+        "ci_high": st.none() | numbers,
+    }), max_size=2).map(tuple),
 })  # fmt: skip
 
 
@@ -85,7 +90,9 @@ BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             "params": params, "sampling": sampling, "seed": st.integers(0, 2**64 - 1),
             "outputs": st.lists(names, min_size=1, max_size=5, unique=True).map(tuple),
         },
-        optional={"not_by": st.none() | consumers},
+        optional={
+            "not_by": st.none() | consumers, "histograms": st.booleans(), "bump": bumps,
+        },
     ),
     "partial.v1": st.fixed_dictionaries(scope | {
         "statistics": statistics(), "consumer": consumers, "host": consumers,
@@ -139,7 +146,8 @@ BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     }),
     "results_reply.v1": st.fixed_dictionaries({"result": st.fixed_dictionaries({
         "run": runs, "state": states, "model": names, "model_version": counters,
-        "seed": counters, "sampling": names, "block_size": counters,
+        "seed": counters, "sampling": names, "control_variates": st.booleans(),
+        "block_size": counters,
         "digest": st.none() | names, "reproducible": st.booleans(),
         "elapsed_seconds": numbers, "cpu_seconds": numbers, "samples": counters,
         "cells": st.lists(st.fixed_dictionaries({

@@ -19,7 +19,7 @@ from protocol.model import moments
 from protocol.statistics import BlockMoments, Statistics, collect
 from tests.support.run_values import RUN, definition, partial, statistics
 
-DIGEST = "97fcc063618d87669da5ef521d7eb3ef91c8161917d78036db36d5f805773ea1"
+DIGEST = "89fb90106ae7ea8f40de1097f67aa2cef730d44c898dafe42ee427da2305d319"
 """Of two cells, one of them empty; it must never change without a new version of the protocol."""
 
 
@@ -171,7 +171,9 @@ def changed(value: Any) -> Any:
     return math.nextafter(value, math.inf) if isinstance(value, float) else value + 1
 
 
-@pytest.mark.parametrize("field", sorted(Statistics.model_fields.keys() - {"residuals"}))
+@pytest.mark.parametrize(
+    "field", sorted(Statistics.model_fields.keys() - {"residuals", "histograms"})
+)
 def test_the_digest_notices_the_last_bit_of(field: str) -> None:
     good = statistics(0, 0, 4, outputs=2)
     other = good.model_copy(update={field: changed(getattr(good, field))})

@@ -1,8 +1,9 @@
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydantic import Field
 
 from consumer.answers import Worker
 from consumer.engine import engine
@@ -10,10 +11,11 @@ from consumer.execution import execute
 from consumer.models.pi import Pi
 from protocol.definition import Method, Sampling
 from protocol.errors import UsageError
+from protocol.histogram import Tally
 from protocol.messages import Chunk, Failure, FailureKind, Partial, decode, encode
-from protocol.model import GeneratorModel, Model
+from protocol.model import GeneratorModel, Model, moments
 from protocol.statistics import collect
-from protocol.streams import BlockStream
+from protocol.streams import BlockStream, generator_tag
 
 WORKER = Worker("host-1", "host")
 
@@ -34,15 +36,40 @@ class Broken(GeneratorModel):
         return values
 
 
+class Linear(GeneratorModel):
+    """A normal variable with this mean and width, and its square; the draw is the control."""
+
+    name: ClassVar[str] = "linear"
+    outputs: ClassVar[tuple[str, ...]] = ("x", "square")
+    controls: ClassVar[tuple[str, ...]] = ("draw",)
+    mean: float = 1.0
+    width: Annotated[float, Field(gt=0, le=3)] = 2.0
+    steps: int = 3
+    label: str = "a"
+
+    def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+        x = self.mean + self.width * rng.standard_normal(n)
+        return np.stack((x, x * x), axis=1)
+
+    def samples(
+        self, stream: BlockStream, sampling: Sampling, outputs: tuple[str, ...]
+    ) -> NDArray[np.float64]:
+        rows = super().samples(stream, sampling, outputs)
+        if not sampling.control_variates:
+            return rows
+        draw = stream.generator(generator_tag(self.name)).standard_normal(stream.size)
+        return np.vstack((rows, draw))
+
+
 def load(name: str) -> type[Model]:
-    models: dict[str, type[Model]] = {"pi": Pi, "broken": Broken}
+    models: dict[str, type[Model]] = {"pi": Pi, "broken": Broken, "linear": Linear}
     if name not in models:
         raise UsageError(f"model = {name!r} is not installed")
     return models[name]
 
 
 def chunk(**changes: Any) -> Chunk:
-    outputs = ("x",) if changes.get("model") == "broken" else ("pi",)
+    outputs = ("pi",) if changes.get("model", "pi") == "pi" else ("x",)
     fields: dict[str, Any] = {
         "run": "r", "definition": bytes(32), "attempt": 3, "cell": 2, "first_block": 5,
         "blocks": 4, "block_size": 64, "model": "pi", "model_version": 1, "params": {},
@@ -83,6 +110,56 @@ def test_common_random_numbers_give_every_cell_the_same_stream() -> None:
     assert first == second
     assert computed(cell=0).statistics == first
     assert computed(cell=7).statistics != first
+
+
+def test_a_bump_gives_the_differences_of_every_output_with_the_same_random_numbers() -> None:
+    found = computed(model="linear", outputs=("square", "x"), bump={"mean": 0.5, "width": 0.25})
+    base, other = Linear(), Linear(mean=1.5, width=2.25)
+    blocks = []
+    for block in range(5, 9):
+        stream = BlockStream(2**64 - 1, 2, block, 64)
+        rows, changed = (
+            model.samples(stream, Sampling(), ("square", "x")) for model in (base, other)
+        )
+        blocks.append(moments(np.vstack((rows, changed - rows)), 4))
+    assert found.statistics == collect(blocks, 64)
+    # x moves by 0.5 + 0.25 draw: far less than x itself varies.
+    spread = [number.fraction() for number in found.statistics.squares]
+    assert spread[3] < spread[1] / 50
+
+
+def test_the_controls_of_the_base_case_serve_its_differences_too() -> None:
+    sampling = Sampling(control_variates=True)
+    found = computed(model="linear", bump={"width": 0.25}, sampling=sampling).statistics
+    assert (found.outputs, len(found.sums)) == (2, 3)
+    # Both x and its difference are linear in the control, which leaves nothing of them.
+    for square, residual in zip((0, 2), found.residuals, strict=True):
+        assert residual.fraction() < found.squares[square].fraction() / 10**12
+
+
+def test_histograms_count_the_samples_of_every_reported_output() -> None:
+    found = computed(model="linear", bump={"mean": 0.5}, histograms=True).statistics
+    tally = Tally(2)
+    for block in range(5, 9):
+        x = Linear().samples(BlockStream(2**64 - 1, 2, block, 64), Sampling(), ("x",))
+        changed = Linear(mean=1.5).samples(BlockStream(2**64 - 1, 2, block, 64), Sampling(), ("x",))
+        tally.add(np.vstack((x, changed - x)))
+    assert found.histograms == tally.histograms()
+
+
+def test_a_model_that_counts_keeps_its_moments_beside_a_histogram() -> None:
+    plain, with_histogram = computed().statistics, computed(histograms=True).statistics
+    assert with_histogram.model_copy(update={"histograms": ()}) == plain
+    (histogram,) = with_histogram.histograms
+    assert histogram.total == 256
+    assert len(histogram.arrays()[0]) == 2
+
+
+def test_a_histogram_of_what_is_not_finite_is_a_failure_that_names_the_block() -> None:
+    changes = {"model": "broken", "params": {"what": "nan"}, "blocks": 20}
+    plain, with_histogram = failed(**changes), failed(**changes, histograms=True)
+    assert with_histogram.kind is FailureKind.NOT_FINITE
+    assert with_histogram.block == plain.block
 
 
 def test_a_model_on_numpy_names_the_engine_that_computed_it() -> None:
@@ -139,6 +216,19 @@ def test_a_model_that_returns_nan_is_a_failure_that_names_the_block() -> None:
             {"block_size": 1},
             FailureKind.INVALID_PARAMS,
             "sampling.block_size = 1 is not allowed: it should be even",
+        ),
+        (
+            {"bump": {"darts": 1}},
+            FailureKind.INVALID_PARAMS,
+            (
+                "outputs.bump: model 'pi' counts instead of giving samples, whose differences a "
+                "bump needs"
+            ),
+        ),
+        (
+            {"model": "linear", "bump": {"width": 2.0}},
+            FailureKind.INVALID_PARAMS,
+            "outputs.bump: params.width = 4.0 is not allowed: it should be less than or equal to 3",
         ),
         (
             {"sampling": Sampling(method=Method.SOBOL)},

@@ -233,6 +233,22 @@ def test_a_wrong_section_names_field_value_and_rule(
         ({"sampling": {"block_size": 1}}, "sampling.block_size = 1 is not allowed: "),
         ({"sampling": {"block_size": 0}}, "sampling.block_size = 0 is not allowed: "),
         ({"sampling": {"block_size": -2}}, "sampling.block_size = -2 is not allowed: "),
+        (
+            {"outputs": {"bump": {"volatilty": 0.01}}},
+            "outputs.bump.volatilty = 0.01: the cell has no number as parameter 'volatilty'",
+        ),
+        (
+            {"outputs": {"bump": {"option_type": 1}}},
+            "outputs.bump.option_type = 1: the cell has no number as parameter 'option_type'",
+        ),
+        (
+            {"outputs": {"bump": {"volatility": -0.5}}},
+            "outputs.bump: params.volatility = -0.3 is not allowed: it should be greater than 0",
+        ),
+        (
+            {"outputs": {"bump": {"fixings": 0.5}}},
+            "outputs.bump: params.fixings = 252.5 is not allowed: it should be a valid integer",
+        ),
         ({"outputs": {"names": []}}, "outputs.names = [] has no names"),
         (
             {"outputs": {"names": ["theta"]}},
@@ -270,6 +286,37 @@ def test_a_wrong_parameter_names_the_field(sections: dict[str, Any], expected: s
     with pytest.raises(UsageError) as refused:
         from_model("asian", **sections)
     assert expected in str(refused.value)
+
+
+def test_a_model_that_counts_cannot_be_bumped() -> None:
+    with pytest.raises(UsageError, match=r"^outputs.bump: model 'pi' counts instead of"):
+        from_model("pi", outputs={"bump": {"x": 1}})
+
+
+def test_outputs_bump_and_quantiles_reach_the_definition() -> None:
+    found = from_model(
+        "asian",
+        outputs={"names": ["price"], "quantiles": [0.01, 0.5], "bump": {"strike": 1, "fixings": 1}},
+    ).definition
+    assert (found.outputs, found.quantiles) == (("price",), (0.01, 0.5))
+    assert found.reported == ("price", "price_bump")
+    # In the type of each parameter, so that 1 and 1.0 give one definition.
+    assert {name: repr(amount) for name, amount in found.bump.items()} == {
+        "strike": "1.0", "fixings": "1",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[outputs]\nbump = {strike = true}", "outputs.bump.strike"),
+        ("[outputs]\nbump = 1", "run.toml: outputs.bump = 1 is not allowed: "),
+        ("[outputs]\nquantiles = ['a']", "run.toml: outputs.quantiles.0 = 'a' is not allowed: "),
+        ("[outputs]\nquantile = [0.5]", "outputs.quantile is unknown; allowed are names, "),
+    ],
+)
+def test_a_wrong_outputs_section_names_the_field(text: str, expected: str, tmp_path: Path) -> None:
+    assert expected in complaint(text, tmp_path)
 
 
 def test_too_many_cells_are_refused_before_they_are_made() -> None:

@@ -12,7 +12,7 @@ from producer.session import Update
 from producer.tables import footnotes, result_table, status_table, with_error
 from protocol.definition import Lane
 from protocol.messages import Headline, RunState, RunStatus, Status
-from protocol.results import CellResult, Estimate, Result
+from protocol.results import CellResult, Estimate, Quantile, Result
 
 ESTIMATE = Estimate(
     mean=5.78182, standard_error=0.0123, ci_low=5.75771, ci_high=5.80593, confidence=0.95,
@@ -98,6 +98,65 @@ def test_an_output_without_an_error_has_no_interval() -> None:
     )  # fmt: skip
     text = shown(result_table(result(estimate=nothing)))
     assert text.count("—") == 2
+
+
+STEERED = ESTIMATE.model_copy(update={"variance_reduction": 2230.49})
+
+
+@pytest.mark.parametrize(
+    ("sampling", "controls", "method", "against"),
+    [
+        ("sobol", False, "sobol", "plain samples"),
+        ("pseudo", True, "pseudo with control variates", "plain samples"),
+        ("antithetic", True, "antithetic with control variates", "pairs without control variates"),
+    ],
+)
+def test_a_reduced_variance_is_shown_with_what_it_is_against(
+    sampling: str, controls: bool, method: str, against: str
+) -> None:
+    found = result(estimate=STEERED, sampling=sampling, control_variates=controls)
+    text = shown(result_table(found))
+    assert "÷ 2,230" in text
+    assert f"seed 7, {method}, 1.2 s" in " ".join(text.split())
+    assert footnotes(found)[-1].endswith(f"divided by so much against as many {against}")
+
+
+@pytest.mark.parametrize("sampling", ["pseudo", "antithetic"])
+def test_without_sobol_and_controls_no_factor_is_shown(sampling: str) -> None:
+    found = result(sampling=sampling)
+    assert "÷" not in shown(result_table(found))
+    assert len(footnotes(found)) == 1
+
+
+def test_a_factor_that_is_not_known_is_a_dash() -> None:
+    unknown = ESTIMATE.model_copy(update={"variance_reduction": None})
+    assert shown(result_table(result(estimate=unknown, sampling="sobol"))).count("—") == 1
+
+
+def test_quantiles_have_a_column_each() -> None:
+    quantiles = tuple(
+        Quantile(probability=p, value=v, ci_low=None, ci_high=None)
+        for p, v in ((0.005, -1.23456), (0.5, 7.0))
+    )
+    text = shown(
+        result_table(result(estimate=ESTIMATE.model_copy(update={"quantiles": quantiles})))
+    )
+    assert "0.5 % quantile" in text
+    assert "50 % quantile" in text
+    assert "-1.235" in text
+    assert " 7 " in text
+
+
+def test_a_cell_without_quantiles_yet_keeps_its_numbers_in_their_columns() -> None:
+    quantiles = (Quantile(probability=0.5, value=7.0, ci_low=None, ci_high=None),)
+    known = result(estimate=ESTIMATE.model_copy(update={"quantiles": quantiles})).cells[0]
+    empty = CellResult(params={"strike": 1.0}, state="running", samples=0, outputs=known.outputs | {
+        "price": Estimate(mean=None, standard_error=None, ci_low=None, ci_high=None,
+                          confidence=0.95, error_reliable=False),
+    })  # fmt: skip
+    lines = shown(result_table(result().model_copy(update={"cells": (empty, known)}))).splitlines()
+    row = next(line for line in lines if "1.0" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")][-2:] == ["—", "0"]
 
 
 def test_only_parameters_that_vary_have_a_column() -> None:

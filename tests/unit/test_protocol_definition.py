@@ -38,6 +38,11 @@ def definition(**changes: Any) -> Definition:
         {"cells": ({"strike": 100.0}, {"strike": 110})},
         {"cells": ({"strike": 100.0}, {"barrier": 110.0})},
         {"seed": 43},
+        {"bump": {"strike": 0.5}},
+        {"bump": {"strike": 1}},
+        {"bump": {"spot": 0.5}},
+        {"quantiles": (0.5,)},
+        {"quantiles": (0.25, 0.5)},
         {"block_size": 2048},
         {"sampling": {"method": "antithetic"}},
         {"sampling": {"common_random_numbers": True}},
@@ -48,6 +53,13 @@ def definition(**changes: Any) -> Definition:
 )
 def test_the_hash_changes_with_every_field(changes: dict[str, Any]) -> None:
     assert definition(**changes).hash != definition().hash
+
+
+def test_the_outputs_reported_are_those_asked_for_then_their_bumps() -> None:
+    assert definition().reported == ("price", "delta")
+    assert definition(bump={"strike": 1.0}).reported == (
+        "price", "delta", "price_bump", "delta_bump",
+    )  # fmt: skip
 
 
 def test_the_hash_does_not_depend_on_the_order_of_keys() -> None:
@@ -99,6 +111,40 @@ def test_the_hash_survives_the_wire() -> None:
         ({"stop": {"samples": 0}}, "greater than or equal to 1"),
         ({"stop": {"confidence": 1.0}}, "less than or equal to"),
         ({"stop": {"samples": 2**62}, "block_size": 2}, "allowed are 4294967296 blocks"),
+        ({"bump": {"strike": 0}}, "other than 0"),
+        ({"bump": {"strike": 2**63}}, "below 2"),
+        ({"bump": {"strike": True}}, "a finite number"),
+        ({"bump": {"strike": float("nan")}}, "a finite number"),
+        ({"bump": {"strike": "x"}}, "a finite number"),
+        ({"bump": {"Strike": 1.0}}, "match pattern"),
+        ({"bump": {f"p{i}": 1.0 for i in range(17)}}, "at most 16"),
+        ({"bump": {"a": 1.0}, "outputs": ("x", "x_bump")}, "the name of another one's bump"),
+        (
+            {"bump": {"a": 1.0}, "outputs": tuple(f"x{i}" for i in range(129))},
+            "258 outputs with bumps, allowed are 256",
+        ),
+        (
+            {
+                "bump": {"a": 1.0},
+                "outputs": ("x", "y", "z"),
+                "sampling": {"control_variates": True},
+                "controls": ("c", "d", "e"),
+            },
+            "6 outputs and 3 control variates are 9 columns, allowed are 8",
+        ),
+        ({"quantiles": (0.5, 0.25)}, "must increase"),
+        ({"quantiles": (0.5, 0.5)}, "must increase"),
+        ({"quantiles": (0.0,)}, "greater than 0"),
+        ({"quantiles": (1.0,)}, "less than 1"),
+        ({"quantiles": (0.5, float("nan"))}, "than"),
+        (
+            {"quantiles": (0.5,), "sampling": {"method": "antithetic"}},
+            "samples are averages of pairs; allowed are 'pseudo' and 'sobol'",
+        ),
+        (
+            {"quantiles": (0.5,), "outputs": tuple("abcde"), "bump": {"s": 1.0}},
+            "outputs.quantiles of 10 outputs, allowed are 8; ask for fewer in outputs.names",
+        ),
         ({"dimension": 3}, "not permitted"),
     ],
 )

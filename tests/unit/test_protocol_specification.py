@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import struct
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
+from aggregator.estimates import estimates
 from protocol import codec, definition, messages, results, topology
-from protocol.definition import Definition, Stop
-from protocol.exact import MAX_BYTES, Exact, from_float, rounded_sqrt
+from protocol.definition import Definition, Method, Stop
+from protocol.exact import MAX_BYTES, Exact, exact_sum, from_float, rounded_sqrt
+from protocol.histogram import bin_edges, bin_numbers
 from protocol.messages import MESSAGES, ErrorCode, FailureKind, RefusalReason, decode, encode
 from protocol.model import moments
 from protocol.statistics import BlockMoments, Statistics, collect
@@ -61,7 +64,7 @@ def quoted(text: str) -> list[str]:
 
 def test_the_page_has_all_vectors() -> None:
     assert set(VECTORS) == {
-        "exact", "moments", "statistics", "digest", "definition", "checkpoints",
+        "exact", "moments", "bins", "controls", "statistics", "digest", "definition", "checkpoints",
         "philox4x32-10", "uniforms", "generator", "messages",
     }  # fmt: skip
 
@@ -139,6 +142,41 @@ def test_the_moments_of_samples_are_as_specified(row: dict[str, Any]) -> None:
     assert found.squares[0].hex() == row["square"]
     assert found.minimum[0].hex() == row["minimum"]
     assert found.maximum[0].hex() == row["maximum"]
+
+
+@pytest.mark.parametrize("row", VECTORS["bins"], ids=lambda row: row["value"])
+def test_bins_are_as_specified(row: dict[str, Any]) -> None:
+    value = float.fromhex(row["value"])
+    assert bin_numbers(np.array([value])).tolist() == [row["bin"]]
+    assert [edge.hex() for edge in bin_edges(row["bin"])] == [row["smallest"], row["largest"]]
+    # Once more from the sentence of the page.
+    bits = int.from_bytes(struct.pack(">d", value), "big")
+    size = max(((bits & (2**63 - 1)) >> 46) - 63, 0)
+    assert row["bin"] == (-size if bits >> 63 else size)
+
+
+@pytest.mark.parametrize("method", [Method.PSEUDO, Method.SOBOL])
+def test_control_variates_are_as_specified(method: Method) -> None:
+    vector = VECTORS["controls"]
+    found = [moments(np.array(block), vector["outputs"]) for block in vector["blocks"]]
+    assert [value.hex() for value in found[0].squares] == vector["squares"]
+    statistics = collect(found, 4)
+    residuals = [float.fromhex(value) for value in vector["residuals"]]
+    assert statistics.residuals == (exact_sum(map(from_float, residuals)),)
+    (answer,) = estimates(statistics, method, 0.95)
+    assert answer.mean == float.fromhex(vector[method]["mean"])
+    assert answer.standard_error == float.fromhex(vector[method]["standard_error"])
+    # And once from the samples themselves.
+    blocks = np.array(vector["blocks"])
+    y, *controls = blocks.mean(axis=2).T if method is Method.SOBOL else np.hstack(list(blocks))
+    design = np.vstack((np.ones(len(y)), *controls)).T
+    beta, rss, _, _ = np.linalg.lstsq(design, y)
+    variance = rss[0] / (len(y) - 3) * np.linalg.inv(design.T @ design)[0, 0]
+    assert answer.mean == pytest.approx(beta[0], rel=1e-12)
+    assert answer.standard_error == pytest.approx(variance**0.5, rel=1e-9)
+    for block, residual in zip(blocks, residuals, strict=True):
+        design = np.vstack((np.ones(4), *block[1:])).T
+        assert residual == pytest.approx(np.linalg.lstsq(design, block[0])[1][0], rel=1e-6)
 
 
 def vector_statistics() -> Statistics:
