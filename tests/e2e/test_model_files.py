@@ -45,8 +45,7 @@ def test_consumers_with_another_file_take_no_part(site: Site, model_file: str) -
     edited = site.folder / "edited.py"
     edited.write_text(SOURCE.replace("< self", "<= self"), encoding="utf-8")
     site.aggregator().ready()
-    other = site.consumer(1, "--model-file", f"{edited}:Share")
-    other.ready()
+    site.consumer(1, "--model-file", f"{edited}:Share").ready()
     words = ("share", "--samples", "100000", "--seed", "1", "--json")
     version = ModelFile.read(model_file).version
     run = site.command("run", *words, "--id", "mine", "--model-file", model_file)
