@@ -108,7 +108,7 @@ class Backtest(Model):
             ge=0,
             le=1000,
             description="Of changing a position by its full size once",
-            json_schema_extra={"unit": "0.01 %"},
+            json_schema_extra={"unit": "basis point"},
         ),
     ] = 1.0
     volatility_target: Annotated[
