@@ -115,6 +115,14 @@ def test_a_control_that_explains_everything_leaves_an_error_that_is_not_believed
         assert (answer.error_reliable, answer.variance_reduction) == (False, None)
 
 
+def test_what_rounding_leaves_is_not_believed_however_steady_it_is() -> None:
+    # 10 - 3²/0.9 is 0 but for rounding, the same in every block.
+    block = BlockMoments([1.0, 0.0], [10.0, 3.0, 0.9000000000000002], [0.0], [1.0])
+    found = collect([block] * 50, 8)
+    assert found.residuals[0].mantissa > 0
+    assert not estimate(found, 0, 0.95).error_reliable
+
+
 def test_a_rare_payoff_behind_a_good_control_is_not_believed() -> None:
     # The control explains all but a jump that 2 of 40 blocks hold: the raw variance is well
     # known, what the control leaves of it is not.
