@@ -31,7 +31,7 @@ def warm_up() -> None:
     """Simulate the smallest block of every built-in model by every method that it offers."""
     start = time.monotonic()
     with _one_at_a_time():
-        for model in _built_in():
+        for model in built_in_models():
             try:
                 _simulate(model)
             except Exception as error:  # noqa: BLE001 - a chunk of this model will say it again
@@ -40,7 +40,8 @@ def warm_up() -> None:
         log.info("compiled the kernels for this processor in %.0f s", time.monotonic() - start)
 
 
-def _built_in() -> Iterator[type[Model]]:
+def built_in_models() -> Iterator[type[Model]]:
+    """Yield the models of this package that compute the same bits everywhere."""
     for name in model_names():
         with contextlib.suppress(UsageError):
             model = load_model(name)
