@@ -18,6 +18,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from consumer.answers import Worker
 from consumer.events import SlotCrashed, SlotDone, SlotReady
+from consumer.kernels.width import vector_environment
 from consumer.slot import READY, slot_main
 from protocol.errors import OtherBitsError
 from protocol.messages import Failure, decode
@@ -127,9 +128,13 @@ class Slots:
 
 
 def start_server() -> ForkServerContext:
-    """Start the process that slots are forked from, and return its context."""
+    """Start the process that slots are forked from, and return its context; it goes on loading.
+
+    The first time on a machine a timing chooses the width of vectors, which takes some seconds.
+    """
     for name in SINGLE_THREAD:
         os.environ[name] = "1"
+    os.environ.update(vector_environment())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["consumer.preload"])
     # A signal to the whole group must not end the server before the agent has drained. It inherits
@@ -147,23 +152,26 @@ def start_server() -> ForkServerContext:
 def check_server() -> None:
     """Wait until slots can be forked, and make sure that they give the bits on record.
 
-    The first start on a machine compiles the kernels, which takes a while.
+    To be called before the loop that keeps heartbeats: whoever starts a process waits for the
+    server, and the first start on a machine compiles the kernels, which can take a minute.
 
     Raises
     ------
     OtherBitsError
         This machine must not compute.
     """
-    ours, theirs = start_server().Pipe()
-    process = start_server().Process(target=_report, args=(theirs,), name="check", daemon=True)
     log.info("loading the kernels; the first start on a machine compiles them")
-    process.start()  # returns once the server has loaded everything
-    theirs.close()
+    context = start_server()
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_report, args=(theirs,), name="check", daemon=True)
     try:
+        process.start()
+        theirs.close()
         verdict = ours.recv()
-    except EOFError:
-        verdict = "the process that slots are forked from has ended"
-    process.join(GOODBYE_SECONDS)
+    except (EOFError, OSError) as error:
+        verdict = f"the process that slots are forked from has ended: {error}"
+    else:
+        process.join(GOODBYE_SECONDS)
     if verdict:
         raise OtherBitsError(verdict)
 
