@@ -186,13 +186,16 @@ def test_controls_come_after_the_outputs_and_change_none(model: Market, sampling
     np.testing.assert_array_equal(found[0], samples(model, sampling, outputs)[0])
 
 
+@pytest.mark.parametrize("method", Method)
 @pytest.mark.parametrize("model", ALL, ids=name_of)
 def test_samples_do_not_depend_on_how_a_block_is_cut_into_tiles(
-    model: Market, monkeypatch: pytest.MonkeyPatch
+    model: Market, method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = samples(model, size=1250)
-    monkeypatch.setattr("consumer.kernels.payoff.LANES", 200)
-    np.testing.assert_array_equal(samples(model, size=1250), whole)
+    sampling = Sampling(method=method)
+    size, lanes = (1024, 128) if method is Method.SOBOL else (1250, 200)
+    whole = samples(model, sampling, size=size)
+    monkeypatch.setattr("consumer.kernels.payoff.LANES", lanes)
+    np.testing.assert_array_equal(samples(model, sampling, size=size), whole)
 
 
 def test_the_faster_exponential_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
