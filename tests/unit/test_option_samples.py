@@ -299,6 +299,18 @@ def test_equal_fixings_and_the_same_times_give_the_same_bits() -> None:
     np.testing.assert_array_equal(samples(equal), samples(explicit))
 
 
+def test_an_average_strike_fixed_at_time_zero_is_a_european_option_at_the_spot() -> None:
+    outputs = ("price", "vega")
+    strike = Asian(payoff="average_strike", fixing_times=(0.0,), **MARKET)
+    european = European(**{**MARKET, "strike": MARKET["spot"]})
+    found, expected = samples(strike, outputs=outputs), samples(european, outputs=outputs)
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+    # Its control is the option itself.
+    control = samples(strike, CONTROLLED, ("price",))
+    truth = asian._cell(strike).centres[0]
+    np.testing.assert_allclose(control[1], control[0] - truth, rtol=1e-11, atol=1e-11)
+
+
 def test_an_average_strike_has_no_gamma() -> None:
     found = samples(Asian(payoff="average_strike", fixings=12), outputs=("gamma",))
     np.testing.assert_array_equal(found, 0.0)
