@@ -84,9 +84,9 @@ def _estimate(
     confidence: float,
 ) -> Estimate:
     mean = _rounded(found.mean)
-    if mean is None or found.variance is None:
+    error = None if found.variance is None else _root(found.variance)
+    if mean is None or error is None:
         return nothing(confidence, mean)
-    error = rounded_sqrt(found.variance)
     half = student_quantile(confidence, found.degrees) * error
     return Estimate(
         mean=mean,
@@ -95,7 +95,7 @@ def _estimate(
         ci_high=_finite(mean + half),
         confidence=confidence,
         error_reliable=error_is_reliable(statistics, output, found),
-        standard_deviation=rounded_sqrt(plain.variance(output)) if plain.count > 1 else None,
+        standard_deviation=_root(plain.variance(output)),
         variance_reduction=_reduction(found, plain, output, method),
     )
 
@@ -106,15 +106,27 @@ def _reduction(found: Fit, plain: Scatter, output: int, method: Method) -> float
     Against as many plain samples; with antithetic pairs, against as many pairs without controls,
     because the average of a pair does not tell how a single sample varies.
     """
-    controls = len(plain.sums) > plain.outputs
-    if not found.variance or found.explained or (method is Method.ANTITHETIC and not controls):
+    if (
+        not found.variance
+        or found.explained
+        or (method is Method.ANTITHETIC and not plain.controls)
+    ):
         return None
     return _rounded(plain.variance(output) / plain.count / found.variance)
 
 
 def _rounded(value: Fraction) -> float | None:
+    """Return the nearest double, None beyond the largest one."""
     try:
         return float(value)
+    except OverflowError:
+        return None
+
+
+def _root(value: Fraction) -> float | None:
+    """Return the double nearest to the square root, None beyond the largest one."""
+    try:
+        return rounded_sqrt(value)
     except OverflowError:
         return None
 

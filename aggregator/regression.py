@@ -6,6 +6,7 @@ Least squares in integers by fraction-free elimination (Bareiss, Mathematics of 
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 
 from aggregator.scatter import Scatter
 from protocol.exact import Exact
@@ -46,6 +47,8 @@ def fit(scatter: Scatter) -> tuple[Fit, ...]:
     Source: Lavenberg and Welch, Management Science 27 (1981); the variance is that of the
     intercept of a linear regression.
     """
+    if not scatter.controls:
+        return tuple(_plain(scatter, output) for output in range(scatter.outputs))
     table = _Table(scatter)
     kept = 0
     for control in range(scatter.outputs, len(scatter.sums)):
@@ -53,6 +56,14 @@ def fit(scatter: Scatter) -> tuple[Fit, ...]:
             kept += 1
     degrees = scatter.count - 1 - kept
     return tuple(table.fit(output, degrees) for output in range(scatter.outputs))
+
+
+def _plain(scatter: Scatter, output: int) -> Fit:
+    mean, degrees = scatter.mean(output), scatter.count - 1
+    if degrees < 1:
+        return Fit(mean, None, degrees, explained=False)
+    variance = scatter.variance(output) / scatter.count
+    return Fit(mean, variance, degrees, explained=variance == 0)
 
 
 class _Table:
@@ -65,9 +76,9 @@ class _Table:
     def __init__(self, scatter: Scatter) -> None:
         self.scatter = scatter
         size = len(scatter.sums)
-        numbers = [number for row in scatter.matrix for number in row]
-        self.shift = min(number.shift for number in numbers)
-        self.rows = [[_scaled(number, self.shift) for number in row] for row in scatter.matrix]
+        self.shift = min(number.shift for number in scatter.matrix)
+        numbers = (_scaled(number, self.shift) for number in scatter.matrix)
+        self.rows = [list(islice(numbers, row + 1)) for row in range(size)]
         self.whole = [row[-1] for row in self.rows]
         self.sum_shift = min(number.shift for number in scatter.sums)
         border = [

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from protocol.definition import Method
-from protocol.exact import ZERO, Exact, exact
-from protocol.statistics import Statistics
+from protocol.exact import Exact, exact
+from protocol.statistics import Statistics, diagonal_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Scatter:
     sums
         Of each column, over all samples.
     matrix
-        Scatter Σ (x_i - x̄_i)(x_j - x̄_j) times `divisor`: rows of the lower triangle. Without
-        controls only the diagonal is known, and the rest of it is 0.
+        Scatter Σ (x_i - x̄_i)(x_j - x̄_j) times `divisor`, in the layout of `Statistics.cross`:
+        the lower triangle by rows, without controls the diagonal alone.
     divisor
         A positive integer.
     """
@@ -37,8 +37,13 @@ class Scatter:
     samples: int
     outputs: int
     sums: tuple[Exact, ...]
-    matrix: tuple[tuple[Exact, ...], ...]
+    matrix: tuple[Exact, ...]
     divisor: int
+
+    @property
+    def controls(self) -> int:
+        """How many of the columns are controls."""
+        return len(self.sums) - self.outputs
 
     def mean(self, column: int) -> Fraction:
         """Return the mean of a column."""
@@ -46,7 +51,8 @@ class Scatter:
 
     def variance(self, column: int) -> Fraction:
         """Return the sample variance of a column's observations; there are at least two."""
-        return self.matrix[column][column].fraction() / (self.divisor * (self.count - 1))
+        at = diagonal_index(column, self.outputs, len(self.sums))
+        return self.matrix[at].fraction() / (self.divisor * (self.count - 1))
 
 
 def scatter(statistics: Statistics, method: Method) -> Scatter:
@@ -73,7 +79,7 @@ def of_samples(statistics: Statistics) -> Scatter:
         samples=statistics.samples,
         outputs=statistics.outputs,
         sums=statistics.sums,
-        matrix=_triangle(statistics, entry),
+        matrix=_entries(statistics, entry),
         divisor=statistics.samples,
     )
 
@@ -96,17 +102,14 @@ def of_block_means(statistics: Statistics) -> Scatter:
         samples=statistics.samples,
         outputs=statistics.outputs,
         sums=statistics.sums,
-        matrix=_triangle(statistics, entry),
+        matrix=_entries(statistics, entry),
         divisor=statistics.blocks * size * size,
     )
 
 
-def _triangle(
-    statistics: Statistics, entry: Callable[[int, int, int], Exact]
-) -> tuple[tuple[Exact, ...], ...]:
+def _entries(statistics: Statistics, entry: Callable[[int, int, int], Exact]) -> tuple[Exact, ...]:
     columns = len(statistics.sums)
     if columns == statistics.outputs:
-        return tuple((*(ZERO,) * i, entry(i, i, i)) for i in range(columns))
-    return tuple(
-        tuple(entry(i, j, i * (i + 1) // 2 + j) for j in range(i + 1)) for i in range(columns)
-    )
+        return tuple(entry(i, i, i) for i in range(columns))
+    places = [(i, j) for i in range(columns) for j in range(i + 1)]
+    return tuple(entry(i, j, at) for at, (i, j) in enumerate(places))

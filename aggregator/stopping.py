@@ -88,5 +88,5 @@ def _within(found: Fit, target: Target) -> bool:
     if target.standard_error is not None:
         limits.append(Fraction(target.standard_error))
     if target.relative_error is not None:
-        limits.append(Fraction(target.relative_error) * abs(found.mean))
+        limits.append(Fraction(target.relative_error) * found.mean)
     return all(found.variance <= limit * limit for limit in limits)

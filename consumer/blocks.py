@@ -57,8 +57,8 @@ def block_simulation(
             samples = _with_differences(samples, changed.checked_samples(stream, bare, outputs))
             number *= 2
         found = cell.simulate(stream, sampling, outputs) if counts else moments(samples, number)
-        # What is not finite is refused with the moments, and has no bin.
-        if tally is not None and np.isfinite(samples).all():
+        # What is not finite has no bin, and is refused with the moments.
+        if tally is not None:
             tally.add(samples[:number])
         return found
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from aggregator.books import (
@@ -14,6 +15,7 @@ from aggregator.books import (
 )
 from protocol.definition import Definition, Lane
 from protocol.errors import MessageRefusedError
+from protocol.histogram import Tally
 from protocol.messages import Failure, FailureKind, Partial, RefusalReason
 from protocol.ranges import Ranges
 from protocol.statistics import BlockMoments, collect
@@ -160,6 +162,21 @@ def test_control_columns_are_merged_where_the_run_has_controls(books: RunBooks) 
     assert steered.merge(good) == (Outcome.MERGED, 0)
     bare = partial(steered.definition, 4, 8)
     assert refusal(steered, bare) == RefusalReason.WRONG_SHAPE
+
+
+def test_histograms_are_merged_where_and_only_where_the_run_asks_for_quantiles(
+    books: RunBooks,
+) -> None:
+    fields = books.definition.model_dump() | {"quantiles": (0.5,)}
+    curious = RunBooks(RUN, Definition.model_validate(fields), "default", Lane.NORMAL, 0.0)
+    drawn, tally = np.zeros((1, 4096)), Tally(1)
+    tally.add(drawn)
+    found = collect([BlockMoments([0.0], [0.0], [0.0], [0.0])] * 4, 1024, tally)
+    good = partial(curious.definition, 0, 4).model_copy(update={"statistics": found})
+    assert curious.merge(good) == (Outcome.MERGED, 0)
+    assert refusal(curious, partial(curious.definition, 4, 8)) == RefusalReason.WRONG_SHAPE
+    unasked = good.model_copy(update={"definition": books.definition.hash})
+    assert refusal(books, unasked) == RefusalReason.WRONG_SHAPE
 
 
 # Failures

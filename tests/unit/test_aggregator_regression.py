@@ -1,6 +1,7 @@
 """Control variates and Sobol: estimates against numpy's least squares on the raw samples."""
 
 import math
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,7 @@ from aggregator.regression import fit
 from aggregator.scatter import scatter
 from protocol.definition import Method
 from protocol.model import moments
-from protocol.statistics import Statistics, collect
+from protocol.statistics import BlockMoments, Statistics, collect
 
 Samples = NDArray[np.float64]
 Mean = Callable[[Samples], Samples]
@@ -114,6 +115,14 @@ def test_a_control_that_explains_everything_leaves_an_error_that_is_not_believed
         assert (answer.error_reliable, answer.variance_reduction) == (False, None)
 
 
+def test_what_rounding_leaves_is_not_believed_however_steady_it_is() -> None:
+    # 10 - 3²/0.9 is 0 but for rounding, the same in every block.
+    block = BlockMoments([1.0, 0.0], [10.0, 3.0, 0.9000000000000002], [0.0], [1.0])
+    found = collect([block] * 50, 8)
+    assert found.residuals[0].mantissa > 0
+    assert not estimate(found, 0, 0.95).error_reliable
+
+
 def test_a_rare_payoff_behind_a_good_control_is_not_believed() -> None:
     # The control explains all but a jump that 2 of 40 blocks hold: the raw variance is well
     # known, what the control leaves of it is not.
@@ -141,6 +150,27 @@ def test_the_factor_of_plain_sampling_is_one_and_of_antithetic_pairs_unknown() -
     assert estimate(blocks, 0, 0.95).variance_reduction == 1.0
     assert estimate(blocks, 0, 0.95, Method.ANTITHETIC).variance_reduction is None
     assert estimate(blocks, 0, 0.95, Method.SOBOL).variance_reduction not in (1.0, None)
+
+
+def test_an_error_beyond_the_largest_double_is_left_out() -> None:
+    # A control far from its expectation 0, without scatter: nothing that an honest model gives.
+    blocks = [BlockMoments([s, 1e300], [1.0, 0.0, 1e-300], [0.0], [1.0]) for s in (0.0, 1.0, 0.5)]
+    answer = estimate(collect(blocks, 4), 0, 0.95)
+    assert answer.standard_error is None
+    assert not answer.error_reliable
+
+
+def test_estimates_take_well_under_ten_milliseconds() -> None:
+    rng = np.random.default_rng(9)
+    blocks = np.exp(5 * rng.standard_normal((64, 7, 256)))
+    found = collect((moments(block, 4) for block in blocks), 256)
+    for method in Method:
+        seconds = []
+        for _ in range(5):
+            began = time.thread_time()
+            estimates(found, method, 0.95)
+            seconds.append(time.thread_time() - began)
+        assert min(seconds) < 0.01
 
 
 def test_statistics_that_no_samples_can_have_do_not_break_the_estimate() -> None:

@@ -147,10 +147,15 @@ def test_histograms_count_the_samples_of_every_reported_output() -> None:
 
 
 def test_a_model_that_counts_keeps_its_moments_beside_a_histogram() -> None:
-    plain, with_histogram = computed().statistics, computed(histograms=True).statistics
+    plain, with_histogram = (
+        computed(block_size=1002, histograms=asked).statistics for asked in (False, True)
+    )
+    streams = [BlockStream(2**64 - 1, 2, block, 1002) for block in range(5, 9)]
+    summed = [moments(Pi().samples(stream, Sampling(), ("pi",)), 1) for stream in streams]
+    assert plain.squares != collect(summed, 1002).squares  # counts are exact, sums are not
     assert with_histogram.model_copy(update={"histograms": ()}) == plain
     (histogram,) = with_histogram.histograms
-    assert histogram.total == 256
+    assert histogram.total == 4008
     assert len(histogram.arrays()[0]) == 2
 
 

@@ -101,6 +101,8 @@ def big(values: list[int], size: int) -> bytes:
         (big([2, 1], 4), big([1, 1], 8), "ascend"),
         (big([1, 1], 4), big([1, 1], 8), "ascend"),
         (big([LAST_BIN + 1], 4), big([1], 8), "ascend"),
+        (big([1, LAST_BIN + 1], 4), big([1, 1], 8), "ascend"),
+        (big([-LAST_BIN - 1, 1], 4), big([1, 1], 8), "ascend"),
         (big([-LAST_BIN - 1], 4), big([1], 8), "ascend"),
         (big([1, 2], 4), big([1, 0], 8), "not positive"),
         (big([1, 2], 4), big([1, -1], 8), "not positive"),
