@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 
+from consumer import float_state
 from consumer.answers import Worker, failure, scope
 from consumer.blocks import Simulate, block_simulation
 from protocol.definition import reported_outputs
@@ -48,7 +49,12 @@ def execute(
     try:
         model = _model(chunk, load)
         tally = _tally(chunk)
+        if not float_state.is_standard():  # whatever ran here before
+            float_state.restore()
         blocks.extend(_simulate(_simulation(model, chunk, tally), chunk))
+        if not float_state.is_standard():
+            text = "the model, or a library that it loads, changes how doubles are computed"
+            raise _ChunkError(FailureKind.MODEL_ERROR, text)  # noqa: TRY301 - one way out
         statistics = collect(blocks, chunk.block_size, tally)
     except _ChunkError as error:
         return failure(chunk, worker, error.kind, error.text, error.block)

@@ -17,6 +17,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from consumer.answers import Worker
 from consumer.events import SlotCrashed, SlotDone, SlotReady
+from consumer.kernels.width import vector_environment
 from consumer.slot import READY, slot_main
 from protocol.messages import Failure, decode
 
@@ -114,11 +115,15 @@ class Slots:
 
 
 def start_server() -> ForkServerContext:
-    """Start the process that slots are forked from, and return its context."""
+    """Start the process that slots are forked from, wait until it can, and return its context.
+
+    The first time on a machine the kernels are compiled, which can take a minute.
+    """
     for name in SINGLE_THREAD:
         os.environ[name] = "1"
+    os.environ.update(vector_environment())
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["consumer.slot"])
+    context.set_forkserver_preload(["consumer.preload"])
     # A signal to the whole group must not end the server before the agent has drained. It inherits
     # the mask; the tracker comes first because starting it resets the mask.
     resource_tracker.ensure_running()
@@ -128,4 +133,12 @@ def start_server() -> ForkServerContext:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    # Whoever starts a process waits for the server: here, not in the loop that keeps heartbeats.
+    first = context.Process(target=_nothing, name="first", daemon=True)
+    first.start()
+    first.join()
     return context
+
+
+def _nothing() -> None:
+    """Show by being run that the server is ready."""

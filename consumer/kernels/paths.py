@@ -215,8 +215,9 @@ def increment(plan: Plan, first: int, step: int, room: Doubles) -> Doubles:
     row: Doubles = room[0]
     fill_normals(plan.counters, step, first, row[:tile], row[tile : 2 * tile])
     if plan.antithetic:
+        opposite = row[2 * tile :]
         for j in range(2 * tile):
-            row[2 * tile + j] = -row[j]
+            opposite[j] = -row[j]
     return row
 
 
@@ -238,13 +239,15 @@ def store(plan: Plan, first: int, values: Doubles, out: Doubles) -> None:
     tile, pairs = plan.tile, plan.pairs
     valid = min(tile, pairs - first)
     for parity in range(2):
-        source, target = parity * tile, parity * pairs + first
+        start, source = parity * pairs + first, parity * tile
+        samples, along = out[start : start + valid], values[source : source + valid]
         if plan.antithetic:
+            against = values[source + 2 * tile : source + 2 * tile + valid]
             for j in range(valid):
-                out[target + j] = 0.5 * (values[source + j] + values[source + 2 * tile + j])
+                samples[j] = 0.5 * (along[j] + against[j])
         else:
             for j in range(valid):
-                out[target + j] = values[source + j]
+                samples[j] = along[j]
 
 
 @compiled
