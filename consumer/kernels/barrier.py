@@ -159,16 +159,15 @@ def _survive(terms: Terms, step: Doubles, z: Doubles, level: Doubles, alive: Dou
     """Move the paths, and multiply by the probability that the barrier was not touched meanwhile.
 
     Given both ends of a step, at distances a and b from the barrier and on the same side, a
-    Brownian bridge of variance v touches it with probability exp(-2 a b / v).
+    Brownian bridge of variance v touches it with probability exp(-2 a b / v). A path that comes
+    back from the other side is dead already; 0 times its factor, which is finite, is still 0.
     """
     scale, shift, rate = step[0], step[1], step[2]
     for j in range(level.shape[0]):
         before = terms.side * (terms.barrier - level[j])
         x = level[j] + fma(z[j], scale, shift)
         after = terms.side * (terms.barrier - x)
-        exponent = rate * before * after
-        # Of no use, and perhaps infinite, where the ends are on different sides.
-        crossed = exp(0.0 if exponent > 0.0 else exponent)
+        crossed = exp(rate * before * after)
         level[j] = x
         alive[j] *= 0.0 if after <= 0.0 else 1.0 - crossed
 

@@ -1,7 +1,8 @@
 """Option prices and greeks against known values: each within 4.5 standard errors.
 
-A right model fails one check with a chance of 7e-6, all of them together with less than 0.3 %; the
-seeds are fixed. Everything runs through the consumer's and the aggregator's own code.
+A right model fails one check of independent samples with a chance of 7e-6, one of 32 Sobol blocks
+and three controls, whose error has 28 degrees of freedom, with 1.1e-4; the seeds are fixed.
+Everything runs through the consumer's and the aggregator's own code.
 """
 
 import csv
@@ -84,7 +85,12 @@ def agree(found: dict[str, Estimate], truth: dict[str, float], slack: float = 0.
 @pytest.mark.parametrize("row", rows("asian_options.csv"), ids=name_of)
 def test_an_asian_price_agrees_with_its_reference(row: dict[str, str]) -> None:
     sampling = Sampling(method=Method.SOBOL, control_variates=row["averaging"] == "arithmetic")
-    found = run(asian_of(row), sampling, 2**17, ("price",), 4096, SEED).outputs
+    # A put far from the money, without controls, varies most; larger nets help it most.
+    far = (
+        row["averaging"] == "geometric" and row["option_type"] == "put" and row["strike"] == "90.0"
+    )
+    samples, block_size = (2**20, 2**15) if far else (2**17, 2**12)
+    found = run(asian_of(row), sampling, samples, ("price",), block_size, SEED).outputs
     agree(found, {"price": float(row["value"])}, slack=1e-9)
     assert found["price"].standard_error <= RELATIVE * float(row["value"])
 
@@ -106,7 +112,7 @@ def test_the_greeks_of_an_asian_call_agree_with_their_references(sampling: Sampl
     truth = {
         "price": 6.1560407664, "delta": 0.59385393, "gamma": 0.03057798, "vega": 23.0341505,
     }  # fmt: skip
-    found = run(Asian(fixings=12), sampling, 2**18, GREEKS, 4096, SEED).outputs
+    found = run(Asian(fixings=12), sampling, 2**19, GREEKS, 2**14, SEED).outputs
     agree(found, truth, slack=1e-8)
     if sampling.control_variates and sampling.method is Method.SOBOL:
         for name, value in truth.items():

@@ -186,13 +186,16 @@ def test_controls_come_after_the_outputs_and_change_none(model: Market, sampling
     np.testing.assert_array_equal(found[0], samples(model, sampling, outputs)[0])
 
 
+@pytest.mark.parametrize("method", Method)
 @pytest.mark.parametrize("model", ALL, ids=name_of)
 def test_samples_do_not_depend_on_how_a_block_is_cut_into_tiles(
-    model: Market, monkeypatch: pytest.MonkeyPatch
+    model: Market, method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = samples(model, size=1250)
-    monkeypatch.setattr("consumer.kernels.payoff.LANES", 200)
-    np.testing.assert_array_equal(samples(model, size=1250), whole)
+    sampling = Sampling(method=method)
+    size, lanes = (1024, 128) if method is Method.SOBOL else (1250, 200)
+    whole = samples(model, sampling, size=size)
+    monkeypatch.setattr("consumer.kernels.payoff.LANES", lanes)
+    np.testing.assert_array_equal(samples(model, sampling, size=size), whole)
 
 
 def test_the_faster_exponential_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,6 +297,18 @@ def test_equal_fixings_and_the_same_times_give_the_same_bits() -> None:
     times = tuple(i * 2.0 / 7 for i in range(1, 8))
     equal, explicit = Asian(maturity=2.0, fixings=7), Asian(maturity=2.0, fixing_times=times)
     np.testing.assert_array_equal(samples(equal), samples(explicit))
+
+
+def test_an_average_strike_fixed_at_time_zero_is_a_european_option_at_the_spot() -> None:
+    outputs = ("price", "vega")
+    strike = Asian(payoff="average_strike", fixing_times=(0.0,), **MARKET)
+    european = European(**{**MARKET, "strike": MARKET["spot"]})
+    found, expected = samples(strike, outputs=outputs), samples(european, outputs=outputs)
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+    # Its control is the option itself.
+    control = samples(strike, CONTROLLED, ("price",))
+    truth = asian._cell(strike).centres[0]
+    np.testing.assert_allclose(control[1], control[0] - truth, rtol=1e-11, atol=1e-11)
 
 
 def test_an_average_strike_has_no_gamma() -> None:
