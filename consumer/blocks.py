@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from protocol.definition import Sampling
 from protocol.histogram import Tally
-from protocol.model import Model, bumped, moments
+from protocol.model import Model, bumped
 from protocol.statistics import BlockMoments
 from protocol.streams import BlockStream
 
@@ -40,6 +40,9 @@ def block_simulation(
     UsageError
         The cell cannot be bumped.
     """
+    # Here, not above: the agent, which never computes, must not load a compiler.
+    from consumer.kernels.moments import moments  # noqa: PLC0415
+
     changed = bumped(cell, bump) if bump else None
     counts = type(cell).simulate is not Model.simulate
     # The controls of the base case serve the differences as well.

@@ -1,6 +1,8 @@
 """Scrambled Sobol points: nets, uniform, independent from block to block."""
 
+import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from consumer.kernels import draws, paths, sobol, sobol_table
-from consumer.kernels.elementary import normal_cdf
+from consumer.kernels.elementary import normal_cdf, normal_quantile
 from protocol.definition import Method
 from protocol.streams import BlockStream
 
@@ -134,3 +136,43 @@ def test_a_damaged_table_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(sobol_table, "FILE", str(tmp_path / "damaged.bin"))
     with pytest.raises(RuntimeError, match="is damaged"):
         sobol_table.reversed_directions.__wrapped__(3)
+
+
+def test_points_are_as_the_page_specifies() -> None:
+    """Once more in plain integers, from the sentences and vectors of the specification."""
+    page = (Path(__file__).parents[2] / "protocol" / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"^```json sobol\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    for row in json.loads(found[1]):
+        size, point, dimension = row["block_size"], row["point"], row["dimension"]
+        stream = BlockStream(int(row["seed"]), row["cell"], row["block"], size)
+        seeds = [int(w[0, 0]) for w in stream.words(dimension, 1, purpose=1, pairs=(0, 1))]
+        low = [
+            int(w[0, 0])
+            for w in stream.words(
+                dimension, 1, purpose=2, pairs=(point % (size // 2), point % (size // 2) + 1)
+            )
+        ][point // (size // 2)]
+        y = 0
+        for bit, direction in enumerate(
+            sobol_table.reversed_directions(dimension + 1)[-1].tolist()
+        ):
+            y ^= direction if point >> bit & 1 else 0
+        y ^= y * 0x3D20ADEA % 2**32
+        y = (y + seeds[0]) * (seeds[1] | 1) % 2**32
+        y ^= y * 0x05526C56 % 2**32
+        y ^= y * 0x53A22864 % 2**32
+        high = int(f"{y:032b}"[::-1], 2)
+        uniform = (2 * ((high << 32 | low) >> 12) + 1) * 2.0**-53
+        assert [f"{high:08x}", f"{low:08x}", uniform.hex()] == [
+            row["high"], row["low"], row["uniform"],
+        ]  # fmt: skip
+        assert row_of_normals(stream, dimension)[point] == normal_quantile(uniform)
+
+
+def row_of_normals(stream: BlockStream, dimension: int) -> Doubles:
+    directions, half = sobol_table.reversed_directions(dimension + 1), stream.size // 2
+    scratch = sobol.Scratch(np.empty((2, half), dtype=np.uint32), np.empty((2, stream.size)))
+    out = np.empty(stream.size)
+    sobol.fill_sobol_normals(draws.counters(stream), directions, (0, half), scratch, dimension, out)
+    return out

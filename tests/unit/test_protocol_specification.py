@@ -65,7 +65,7 @@ def quoted(text: str) -> list[str]:
 def test_the_page_has_all_vectors() -> None:
     assert set(VECTORS) == {
         "exact", "moments", "bins", "controls", "statistics", "digest", "definition", "checkpoints",
-        "philox4x32-10", "uniforms", "generator", "messages",
+        "philox4x32-10", "uniforms", "sobol", "generator", "messages",
     }  # fmt: skip
 
 
