@@ -220,7 +220,10 @@ def test_a_wrong_section_names_field_value_and_rule(
         ({"run": {}}, "run.model is missing; `montemq models` lists what can be run"),
         ({"run": {"model": "asain"}}, "did you mean 'asian'?"),
         ({"sweep": {"strike": []}}, "sweep.strike = [] has no values"),
-        ({"sampling": {"method": "sobol"}}, "'sobol' is not offered by model 'asian'; allowed are"),
+        (
+            {"run": {"model": "pi"}, "sampling": {"method": "sobol"}},
+            "'sobol' is not offered by model 'pi'; allowed are",
+        ),
         (
             {"sampling": {"control_variates": True}},
             "sampling.control_variates = true: model 'asian' has none",
