@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.child_process import POLL_SECONDS, die_with_parent
-from protocol.errors import MontemqError
+from protocol.errors import MontemqError, ServiceFailedError
 
 READY_SECONDS = 60.0
 
@@ -76,13 +76,15 @@ class Service:
 
         Raises
         ------
+        ServiceFailedError
+            It ended; the error has its own sentence and exit code.
         MontemqError
-            It ended, or took too long.
+            It took too long.
         """
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise MontemqError(f"{self.name} did not start: {self._last_line()}")
+                raise self._failed()
             with contextlib.suppress(FileNotFoundError):
                 content: dict[str, Any] = json.loads(self._ready_file.read_text(encoding="utf-8"))
                 return content
@@ -108,8 +110,19 @@ class Service:
     def _ready_file(self) -> Path:
         return self.folder / f"{self.name}.ready"
 
-    def _last_line(self) -> str:
-        log = self.folder / f"{self.name}.log"
-        lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if self.quiet else []
-        said = [line for line in lines if line.strip()]
-        return said[-1] if said else f"exit code {self.process.returncode}"
+    def _failed(self) -> ServiceFailedError:
+        """Return the error of a process that has ended too early."""
+        code = self.process.returncode
+        # Ended by a signal, or without a complaint: not ready all the same.
+        return ServiceFailedError(
+            f"{self.name} did not start (exit code {code}): {self._last_sentence()}", max(code, 1)
+        )
+
+    def _last_sentence(self) -> str:
+        """Return the last line of the log, without the name of the program that it begins with."""
+        if not self.quiet:
+            return "it has said why on stderr"
+        log = (self.folder / f"{self.name}.log").read_text(encoding="utf-8", errors="replace")
+        said = [line.strip() for line in log.split("\n") if line.strip()]
+        last = said[-1] if said else "it said nothing"
+        return last.removeprefix("montemq: ").removeprefix("Error: ")

@@ -183,8 +183,6 @@ def submission(
     if file.run.model is None:
         raise UsageError("run.model is missing; `montemq models` lists what can be run")
     model = load(file.run.model)
-    if not model.model_fields and (given := next(_given(file, settings), None)):
-        raise UsageError(f"{given} is no parameter of model '{model.name}', which has none")
     seed = secrets.randbits(64) if file.run.seed is None else file.run.seed
     sampling = _sampling(file.sampling)
     cells = [validated(model, params, where) for where, params in _cells(file, dict(settings))]
@@ -217,13 +215,6 @@ def submission(
             f"allowed are {Declare.limit}; make several runs of it"
         )
     return found
-
-
-def _given(file: RunFile, settings: Sequence[tuple[str, Any]]) -> Iterator[str]:
-    """Yield where each parameter is given, and its name."""
-    yield from (f"params.{name}" for name in [*dict(settings), *file.params])
-    yield from (f"cells[{n}].{name}" for n, cell in enumerate(file.cells) for name in cell)
-    yield from (f"sweep.{name}" for name in file.sweep)
 
 
 def _cells(file: RunFile, settings: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

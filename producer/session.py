@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from producer.pool import AGAIN, expect_queue, no_queue
 from producer.rpc import ask
 from producer.runfile import Submission
 from producer.scheduler import AskMissing, Publish, Scheduler
@@ -178,11 +179,7 @@ class RunSession:
         run = self._submission.run
         keys = (topology.progress_key(run), topology.finished_key(run))
         await link.subscribe(topology.EVENTS, keys, self._on_event)
-        pool, lane = self._submission.pool, self._submission.lane
-        try:
-            await link.expect(topology.work_queue(pool, lane))
-        except TopologyMissingError:
-            raise self._no_queue() from None
+        await expect_queue(link, self._submission.pool, self._submission.lane, self._then)
         self._leads = await _try_lock(link, run)
         await self._declare(link)
 
@@ -231,19 +228,16 @@ class RunSession:
         except RefusedMessageError:
             self._scheduler.refused(chunk.attempt, time.monotonic())
         except UnroutableError:
-            self._error = self._no_queue()
+            self._error = no_queue(pool, self._then)
             self._events.put_nowait(None)
         except BrokerError as error:
             self._error = ConnectionLostError(str(error))
             self._events.put_nowait(None)
 
-    def _no_queue(self) -> TopologyMissingError:
-        run, pool = self._submission.run, self._submission.pool
-        then = f"`montemq resume {run}`" if self._declared else "this command again"
-        return TopologyMissingError(
-            f"the broker has no queue for pool '{pool}'; "
-            f"run `montemq broker init --pool {pool}`, then {then}"
-        )
+    @property
+    def _then(self) -> str:
+        """What to do once the pool's queue is there."""
+        return f"`montemq resume {self._submission.run}`" if self._declared else AGAIN
 
     async def _ask(self, link: Link) -> None:
         try:

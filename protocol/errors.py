@@ -103,6 +103,22 @@ class StoreError(MontemqError):
     """The aggregator's store cannot be used: wrong store, newer schema, or fenced off."""
 
 
+class ServiceFailedError(MontemqError):
+    """A service that a stack has started ended before it was ready.
+
+    Parameters
+    ----------
+    text
+        Which one, and what it said last.
+    exit_code
+        What it ended with, so that whoever started the stack can end with it too.
+    """
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
 class MessageRefusedError(MontemqError):
     """A message does not follow the protocol.
 

@@ -247,8 +247,9 @@ def validated(model: type[Model], params: Mapping[str, Any], where: str = "param
         first = error.errors(include_url=False, include_context=False)[0]
         field = ".".join([where, *(str(part) for part in first["loc"])])
         if first["type"] == "extra_forbidden":
-            allowed = ", ".join(model.model_fields)
-            text = f"{field} is no parameter of model '{model.name}'; allowed are {allowed}"
+            names = ", ".join(model.model_fields)
+            rest = f"; allowed are {names}" if names else ", which has none"
+            text = f"{field} is no parameter of model '{model.name}'{rest}"
         elif first["type"] == "missing":
             text = f"{field} is missing; model '{model.name}' needs it"
         elif not first["loc"]:

@@ -15,6 +15,7 @@ from protocol.results import Result
 from protocol.settings import Broker
 
 Answer = TypeVar("Answer", bound=Message)
+Request = TypeVar("Request", bound=Message)
 
 
 def ask_once(broker: Broker, request: Callable[[], Message], answer: type[Answer]) -> Answer:
@@ -30,11 +31,21 @@ def ask_once(broker: Broker, request: Callable[[], Message], answer: type[Answer
         async with await Link.open(broker, "montemq") as link:
             return await ask(link, message, answer)
 
+    return asyncio.run(conversation(valid(request)))
+
+
+def valid(request: Callable[[], Request]) -> Request:
+    """Return a request that was made of what the user gave.
+
+    Raises
+    ------
+    UsageError
+        It is wrong, such as an impossible run id.
+    """
     try:
-        message = request()
+        return request()
     except ValidationError as error:
         raise UsageError(explain(error)) from None
-    return asyncio.run(conversation(message))
 
 
 def show(result: Result, *, as_json: bool) -> None:

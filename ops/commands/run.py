@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from ops.commands import options
-from ops.commands.answers import ask_once, show
+from ops.commands.answers import show, valid
+from producer.reopening import reopen
 from producer.runfile import RunFile, Submission, parse, read_run_file, setting, submission
 from protocol.definition import Lane
-from protocol.messages import Declare, ResumeRequest
+from protocol.messages import ResumeRequest
 from protocol.registry import Registry
 from protocol.results import Result
 from protocol.settings import Broker
@@ -74,8 +75,7 @@ def resume(
 ) -> None:
     """Take a run up again from what is missing, also a failed or cancelled one."""
     broker = options.broker_of(amqp_url, password_file)
-    declared = ask_once(broker, lambda: ResumeRequest(run=run_id), Declare)
-    job = Submission(declared.run, declared.definition, declared.pool, Lane(declared.lane))
+    job = asyncio.run(reopen(broker, valid(lambda: ResumeRequest(run=run_id))))
     show(follow(broker, job, timeout, None), as_json=as_json)
 
 

@@ -9,8 +9,9 @@ import pika
 import pytest
 
 from ops.private_broker import LOOPBACK
+from protocol.definition import Lane
 from protocol.settings import Broker
-from protocol.topology import topology
+from protocol.topology import topology, work_queue
 from tests.support.stack_processes import Ended
 from tests.support.stack_site import Site
 
@@ -133,6 +134,38 @@ def test_a_pool_without_queues_is_named_together_with_the_remedy(site: Site) -> 
     assert site.command("status", "--json").json["runs"] == []
     consumer = site.start("consumer", "--slots", "1", "--pool", "gpu").wait(SOON)
     assert_one_sentence("consumer", consumer, "run `montemq broker init")
+
+
+@pytest.fixture
+def gpu(broker: Broker) -> Iterator[Broker]:
+    """Return a broker that forgets the queues of pool `gpu` once the test is over."""
+    yield broker
+    delete_queues(broker)
+
+
+def delete_queues(broker: Broker) -> None:
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        for lane in Lane:
+            connection.channel().queue_delete(work_queue("gpu", lane))
+
+
+def test_a_run_is_not_reopened_while_its_pool_has_no_queue(site: Site, gpu: Broker) -> None:
+    site.aggregator().ready()
+    site.command("broker", "init", "--pool", "gpu")
+    waits = ("--timeout", "1")
+    started = site.command("run", "pi", "--id", "kept", "--pool", "gpu", "--samples", "9", *waits)
+    assert started.code == 4
+    assert site.command("cancel", "kept").code == 0
+    delete_queues(gpu)
+    resumed = site.command("resume", "kept", *waits)
+    assert_one_sentence("resume", resumed, "`montemq broker init --pool gpu`, then this command")
+    (run,) = site.command("status", "--json").json["runs"]
+    assert run["state"] == "cancelled"
+    # Once somebody could compute it, the same command reopens it.
+    site.command("broker", "init", "--pool", "gpu")
+    assert site.command("resume", "kept", *waits).code == 4
+    (run,) = site.command("status", "--json").json["runs"]
+    assert run["state"] == "running"
 
 
 def test_without_an_aggregator_whoever_needs_one_says_so_and_consumers_wait(site: Site) -> None:

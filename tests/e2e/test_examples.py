@@ -144,11 +144,17 @@ def test_our_wheel_holds_what_runs_and_nothing_that_needs_a_clone(tmp_path: Path
         "protocol", "producer", "consumer", "aggregator", "ops", "montemq",
     }  # fmt: skip
     assert {"ops/cli.py", "aggregator/store/queries.sql", "consumer/models/pi.py"} <= {*names}
+    # Our annotations count for whoever builds on us.
+    parts = ("protocol", "producer", "consumer", "aggregator", "ops")
+    assert {f"{part}/py.typed" for part in parts} <= {*names}
     needs_a_clone = {"examples", "bench", "simulation", "demo", "demo.py", "test", "setup.sh"}
     assert {
         name.split("/")[1] for name in names if name.startswith("ops/")
     } & needs_a_clone == set()
-    assert [name for name in names if name.endswith((".toml", ".sh")) or "test" in name] == []
+    assert [name for name in names if name.endswith((".toml", ".sh"))] == []
+    assert [
+        name for name in names if re.search(r"(^|/)(tests?|test_[^/]*|conftest\.py)(/|$)", name)
+    ] == []
 
 
 def fenced(page: str, language: str) -> list[str]:

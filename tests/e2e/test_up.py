@@ -159,6 +159,18 @@ def test_an_http_address_that_is_taken_is_wrong_usage_and_nothing_is_started(
     assert ended.out == ""
 
 
+def test_a_service_that_does_not_start_ends_it_with_the_same_exit_code(tmp_path: Path) -> None:
+    require_rabbitmq()
+    (tmp_path / "data" / "store.sqlite").mkdir(parents=True)
+    words = ("up", "--consumers", "0", "--data-dir", "data")
+    ended = Program(words, tmp_path, environment(), module="ops.cli").wait()
+    assert ended.code == 2
+    assert "Invalid value for '--store'" in ended.err
+    assert ended.err.splitlines()[-1] == (
+        "montemq: aggregator did not start (exit code 2): it has said why on stderr"
+    )
+
+
 @pytest.mark.parametrize("words", [["--help"], ["--version"], []])
 def test_help_imports_nothing_heavy(tmp_path: Path, words: list[str]) -> None:
     script = tmp_path / "asked.py"

@@ -219,7 +219,7 @@ def test_a_model_that_returns_nan_is_a_failure_that_names_the_block() -> None:
         (
             {"params": {"darts": 3}},
             FailureKind.INVALID_PARAMS,
-            "params.darts is no parameter of model 'pi'; allowed are ",
+            "params.darts is no parameter of model 'pi', which has none",
         ),
         (
             {"outputs": ("pi", "tau")},

@@ -315,7 +315,7 @@ def test_a_wrong_parameter_names_the_field(sections: dict[str, Any], expected: s
         (("x=1",), {}, "params.x"),
         ((), {"params": {"x": 1}}, "params.x"),
         ((), {"cells": [{}, {"x": 1}]}, "cells[1].x"),
-        ((), {"sweep": {"x": [1]}}, "sweep.x"),
+        ((), {"sweep": {"x": [1]}}, "params.x"),
     ],
 )
 def test_a_model_without_parameters_says_so(

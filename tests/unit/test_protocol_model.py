@@ -43,9 +43,24 @@ class Toy(GeneratorModel):
         return self.strike + rng.random((n, 2))
 
 
+class Bare(GeneratorModel):
+    name: ClassVar[str] = "bare"
+    outputs: ClassVar[tuple[str, ...]] = ("x",)
+
+    def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+        return rng.random((n, 1))
+
+
 class Misshapen(Toy):
     def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
         return rng.random(n)
+
+
+def test_a_model_without_parameters_says_that_it_has_none() -> None:
+    assert validated(Bare, {}) == Bare()
+    with pytest.raises(UsageError) as refused:
+        validated(Bare, {"color": 2}, "cells[1]")
+    assert str(refused.value) == "cells[1].color is no parameter of model 'bare', which has none"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,36 @@
+"""The work queue of a run's pool: whether it is there, and what to say when it is not."""
+
+from protocol import topology
+from protocol.amqp_aio import Link
+from protocol.definition import Lane
+from protocol.errors import TopologyMissingError
+
+AGAIN = "this command again"
+"""What to do once the queue is there, where nothing has been declared or reopened so far."""
+
+
+async def expect_queue(link: Link, pool: str, lane: Lane, then: str = AGAIN) -> None:
+    """Make sure that chunks of a pool and lane have a queue.
+
+    Parameters
+    ----------
+    then
+        What to do once there is one.
+
+    Raises
+    ------
+    TopologyMissingError
+        There is none; the link's channel is closed by that.
+    """
+    try:
+        await link.expect(topology.work_queue(pool, lane))
+    except TopologyMissingError:
+        raise no_queue(pool, then) from None
+
+
+def no_queue(pool: str, then: str) -> TopologyMissingError:
+    """Return the error of a pool whose chunks no queue takes."""
+    return TopologyMissingError(
+        f"the broker has no queue for pool '{pool}'; "
+        f"run `montemq broker init --pool {pool}`, then {then}"
+    )

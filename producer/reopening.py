@@ -1,0 +1,33 @@
+"""Takes a run up again that somebody declared: asks for it, and reopens it if it can be computed.
+
+The run is followed by a session, as any other.
+"""
+
+from producer.pool import expect_queue
+from producer.rpc import ask
+from producer.runfile import Submission
+from protocol.amqp_aio import Link
+from protocol.definition import Lane
+from protocol.messages import Declare, ResumeRequest, Status, StatusRequest
+from protocol.settings import Broker
+
+
+async def reopen(broker: Broker, request: ResumeRequest) -> Submission:
+    """Reopen a run that failed or was cancelled, and return it; any other one is only returned.
+
+    A run whose pool has no queue stays as it is: it would go on for ever without anybody.
+
+    Raises
+    ------
+    UnknownRunError
+        Nobody declared it.
+    TopologyMissingError
+        Its pool has no queue.
+    BrokerError
+        The broker or the aggregator cannot be used.
+    """
+    async with await Link.open(broker, "montemq") as link:
+        (status,) = (await ask(link, StatusRequest(run=request.run), Status)).runs
+        await expect_queue(link, status.pool, Lane(status.lane))
+        declared = await ask(link, request, Declare)
+    return Submission(declared.run, declared.definition, declared.pool, Lane(declared.lane))
