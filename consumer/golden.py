@@ -19,7 +19,7 @@ from consumer.answers import Worker
 from consumer.execution import execute
 from protocol.codec import canonical
 from protocol.definition import Definition, Sampling
-from protocol.errors import OtherBitsError
+from protocol.errors import OtherBitsError, UnsupportedError
 from protocol.messages import Chunk, Failure
 from protocol.model import Model, validated
 from protocol.registry import load_model
@@ -29,6 +29,9 @@ SEED = 0x9E3779B97F4A7C15
 BLOCKS = 3
 BLOCK_SIZES = (64, 1)
 """Of which a chunk has the first that its model allows."""
+
+RATES_HASH = "73db21584dd46cebf5cd6df75ebb6de7afcdeebff52f54d5046ca8e459c0fbb3"
+"""Of the reference rates that the record was made with."""
 
 PARAMS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "pi": ({},),
@@ -46,9 +49,10 @@ PARAMS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
         {"monitoring": "continuous", "fixings": 3},
     ),
     "backtest": (
-        {"last_date": "2006-12-31"},
-        {"mode": "history"},
+        {"data_hash": RATES_HASH, "last_date": "2006-12-31"},
+        {"data_hash": RATES_HASH, "mode": "history"},
         {
+            "data_hash": RATES_HASH,
             "legs": ["EURUSD", "GBPJPY"],
             "strategy": "momentum",
             "volatility_target": 0.1,
@@ -71,11 +75,17 @@ class Case:
 
 
 def cases() -> Iterator[Case]:
-    """Yield every golden chunk: all models, parameters and ways of sampling."""
+    """Yield every golden chunk: all models, parameters and ways of sampling.
+
+    What needs data that this machine does not have is left out: such chunks are refused anyway.
+    """
     for name, cells in PARAMS.items():
         model = load_model(name)
         for number, given in enumerate(cells):
-            cell = validated(model, given)
+            try:
+                cell = validated(model, given)
+            except UnsupportedError:
+                continue
             for sampling, block_size in _samplings(cell):
                 yield Case(_label(name, number, sampling), _chunk(cell, sampling, block_size))
 
