@@ -8,7 +8,7 @@ import gc
 
 from consumer import slot
 from consumer.golden import check
-from consumer.kernels.cache import alone
+from consumer.kernels.cache import one_at_a_time
 from protocol.errors import OtherBitsError
 
 __all__ = ["VERDICT", "slot"]
@@ -16,7 +16,7 @@ __all__ = ["VERDICT", "slot"]
 
 def _verdict() -> str:
     try:
-        with alone():  # the first to come compiles, the others wait for what it leaves in the cache
+        with one_at_a_time():  # the first to come compiles, the others wait for what it leaves in the cache
             check()
     except OtherBitsError as error:
         return str(error)

@@ -35,8 +35,8 @@ def cache_directory() -> Path | None:
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """Let one process at a time compile, where the others can use what it leaves behind."""
+def one_at_a_time() -> Iterator[None]:
+    """Keep other processes with the same cache waiting, so that they find what is done here."""
     directory = cache_directory()
     if directory is None:
         yield
