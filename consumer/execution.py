@@ -53,6 +53,7 @@ def execute(
             float_state.restore()
         blocks.extend(_simulate(_simulation(model, chunk, tally), chunk))
         if not float_state.is_standard():
+            float_state.restore()
             text = "the model, or a library that it loads, changes how doubles are computed"
             raise _ChunkError(FailureKind.MODEL_ERROR, text)  # noqa: TRY301 - one way out
         statistics = collect(blocks, chunk.block_size, tally)

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -5,6 +6,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import wait
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from consumer import events as e
@@ -89,6 +91,41 @@ def test_a_chunk_for_a_slot_that_has_just_died_is_not_an_error(fleet: Fleet) -> 
     assert wait([fleet.watched[0]], DEADLINE)
     fleet.slots.give(0, chunk())
     assert isinstance(fleet.slots.read(0), e.SlotCrashed)
+
+
+def proportional_set_size(pid: int) -> int:
+    """Return the memory of a process in bytes, shared pages divided by those who share them."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
+    return 1024 * next(int(line.split()[1]) for line in text.splitlines() if line[:4] == "Pss:")
+
+
+def test_an_added_slot_takes_at_most_60_mb_once_it_has_computed(fleet: Fleet) -> None:
+    sizes = []
+    for slot in range(3):
+        fleet.slots.start(slot)
+        fleet.next(slot)
+        fleet.slots.give(slot, chunk(blocks=4, block_size=1024))
+        assert isinstance(fleet.next(slot), e.SlotDone)
+        running = [process.pid for process in multiprocessing.active_children()]
+        sizes.append(sum(proportional_set_size(pid) for pid in running if pid is not None))
+    assert max(np.diff([0, *sizes])) < 60e6
+
+
+def test_slots_begin_with_the_kernels_loaded_and_the_agent_without(fleet: Fleet) -> None:
+    fleet.slots.start(0)
+    fleet.next(0)
+    (process,) = multiprocessing.active_children()
+    loaded = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
+    assert "llvmlite" in loaded
+    agent = "import consumer.agent, sys; print('numba' in sys.modules)"
+    said = subprocess.run(  # noqa: S603 - our own interpreter and text
+        [sys.executable, "-c", agent],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert said.stdout == "False\n"
 
 
 AGENT = """

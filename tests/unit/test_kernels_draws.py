@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from consumer.kernels import draws, pi
+from consumer.kernels.compiled import inlined
+from consumer.kernels.philox import Words, philox4x32
 from protocol.streams import BlockStream
 
 STREAMS = [
@@ -82,3 +84,28 @@ def test_hits_are_the_darts_inside_the_circle(stream: BlockStream) -> None:
     pi.samples(draws.counters(stream), out)
     np.testing.assert_array_equal(out, 4.0 * inside)
     assert pi.hits(draws.counters(stream), stream.size // 2) == np.count_nonzero(inside)
+
+
+@inlined
+def philox(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> Words:
+    return philox4x32(
+        np.uint64(c0), np.uint64(c1), np.uint64(c2), np.uint64(c3), np.uint64(k0), np.uint64(k1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "output"),
+    [
+        ([0] * 4, [0] * 2, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
+        ([2**32 - 1] * 4, [2**32 - 1] * 2, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
+        (
+            [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+            [0xA4093822, 0x299F31D0],
+            [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+        ),
+    ],
+)
+def test_philox_gives_the_known_answers_of_random123(
+    counter: list[int], key: list[int], output: list[int]
+) -> None:
+    assert list(philox(*counter, *key)) == output

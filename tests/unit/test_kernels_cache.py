@@ -1,0 +1,188 @@
+"""Where compiled kernels are kept, and which vector width is chosen for a processor."""
+
+import json
+import logging
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from consumer.kernels import cache, width
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Forget what is set and what was found."""
+    monkeypatch.delenv(cache.CACHE_VARIABLE, raising=False)
+    monkeypatch.setattr(cache, "cache_directory", cache.cache_directory.__wrapped__)
+    return monkeypatch
+
+
+def test_the_cache_is_where_the_environment_says(
+    nowhere: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nowhere.setenv(cache.CACHE_VARIABLE, str(tmp_path))
+    directory = cache.cache_directory()
+    assert directory is not None
+    assert directory.parent == tmp_path
+    assert directory.is_dir()
+
+
+def test_the_cache_is_inside_the_virtual_environment(
+    nowhere: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nowhere.setattr(sys, "prefix", str(tmp_path))
+    directory = cache.cache_directory()
+    assert directory is not None
+    assert directory.parent == tmp_path / "var" / "cache" / "montemq"
+
+
+def test_without_a_virtual_environment_it_is_the_users_cache(
+    nowhere: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nowhere.setattr(sys, "prefix", sys.base_prefix)
+    nowhere.setenv("XDG_CACHE_HOME", str(tmp_path))
+    directory = cache.cache_directory()
+    assert directory is not None
+    assert directory.parent == tmp_path / "montemq"
+
+
+def test_where_nothing_can_be_written_there_is_no_cache(
+    nowhere: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    nowhere.setenv(cache.CACHE_VARIABLE, str(blocked))
+    assert cache.cache_directory() is None
+
+
+def test_another_source_has_another_cache(nowhere: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nowhere.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+    sources = tmp_path / "kernels"
+    sources.mkdir()
+    nowhere.setattr(cache, "__file__", str(sources / "cache.py"))
+    found = set()
+    for text in ("x = 1", "x = 2"):
+        (sources / "exp.py").write_text(text, encoding="utf-8")
+        found.add(cache.cache_directory())
+    (sources / "exp.py").rename(sources / "log.py")
+    found.add(cache.cache_directory())
+    assert len(found) == 3
+
+
+IN_ANOTHER_PROCESS = """
+from numba.core import config
+from consumer.kernels.elementary import exp
+assert exp(0.0) == 1.0
+assert not config.CACHE_DIR, "other people's kernels go into our cache"
+print(sum(exp.stats.cache_hits.values()), sum(exp.stats.cache_misses.values()))
+"""
+
+
+def test_a_second_process_finds_what_the_first_one_compiled(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        cache.CACHE_VARIABLE: str(tmp_path),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    environment.pop("NUMBA_CACHE_DIR", None)
+    runs = [
+        subprocess.run(  # noqa: S603 - our own interpreter and text
+            [sys.executable, "-c", IN_ANOTHER_PROCESS],
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert runs == [["0", "1"], ["1", "0"]]
+
+
+TIMING = """#!{python}
+import json, os, sys
+wide = "-prefer-256-bit" in os.environ.get("NUMBA_CPU_FEATURES", "")
+with open({log!r}, "a") as log: log.write("timed\\n")
+json.dump({{"nanoseconds": {wide} if wide else {usual}, "host_features": "+a,+b"}}, sys.stdout)
+"""
+
+
+@pytest.fixture
+def processor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Be a processor with 512-bit vectors and an empty cache."""
+    for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(width, "_processor", lambda: " fpu avx512f avx2 ")
+    monkeypatch.setattr(width, "cache_directory", lambda: tmp_path)
+    return tmp_path
+
+
+def times(processor: Path, monkeypatch: pytest.MonkeyPatch, usual: float, wide: float) -> Path:
+    """Put a program in place of Python that says how long kernels take; return its log."""
+    program, log = processor / "python", processor / "log"
+    program.write_text(
+        TIMING.format(python=sys.executable, log=str(log), usual=usual, wide=wide), "utf-8"
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(sys, "executable", str(program))
+    return log
+
+
+def test_the_faster_width_is_chosen_once_and_remembered(
+    processor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = times(processor, monkeypatch, usual=3.0, wide=2.0)
+    expected = {"NUMBA_CPU_FEATURES": "+a,+b,-prefer-256-bit"}
+    assert width.vector_environment() == expected
+    assert width.vector_environment() == expected
+    assert log.read_text(encoding="utf-8") == "timed\n" * 2
+
+
+def test_wide_vectors_must_be_clearly_faster(
+    processor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = times(processor, monkeypatch, usual=3.0, wide=2.9)
+    assert width.vector_environment() == {}
+    assert width.vector_environment() == {}
+    assert log.read_text(encoding="utf-8") == "timed\n" * 2
+
+
+def test_a_timing_that_fails_leaves_the_usual_width(
+    processor: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(processor / "missing"))
+    with caplog.at_level(logging.WARNING):
+        assert width.vector_environment() == {}
+    assert "the vector width is not chosen" in caplog.text
+    assert not list(processor.glob("width-*"))
+
+
+def test_a_choice_made_by_hand_is_kept(processor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = times(processor, monkeypatch, usual=3.0, wide=2.0)
+    monkeypatch.setenv("NUMBA_CPU_NAME", "x86-64-v3")
+    assert width.vector_environment() == {}
+    assert not log.exists()
+
+
+def test_a_processor_without_wide_vectors_has_nothing_to_choose(
+    processor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = times(processor, monkeypatch, usual=3.0, wide=2.0)
+    monkeypatch.setattr(width, "_processor", lambda: " fpu avx2 ")
+    assert width.vector_environment() == {}
+    assert not log.exists()
+
+
+def test_the_timing_says_what_the_choice_needs() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "consumer.kernels.timing"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=True,
+        capture_output=True,
+    )
+    found = json.loads(result.stdout)
+    assert 0 < found["nanoseconds"] < 1000
+    assert "+" in found["host_features"]
