@@ -108,7 +108,8 @@ def test_an_added_slot_takes_at_most_60_mb_once_it_has_computed(fleet: Fleet) ->
         assert isinstance(fleet.next(slot), e.SlotDone)
         running = [process.pid for process in multiprocessing.active_children()]
         sizes.append(sum(proportional_set_size(pid) for pid in running if pid is not None))
-    assert max(np.diff([0, *sizes])) < 60e6
+    # The first slot has but the fork server to share with, which may have compiled just now.
+    assert max(np.diff(sizes)) < 60e6
 
 
 def test_slots_begin_with_the_kernels_loaded_and_the_agent_without(fleet: Fleet) -> None:
