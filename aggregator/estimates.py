@@ -94,7 +94,7 @@ def _estimate(
         ci_low=_finite(mean - half),
         ci_high=_finite(mean + half),
         confidence=confidence,
-        error_reliable=error_is_reliable(statistics, output, found),
+        error_reliable=error_is_reliable(statistics, method, output, found),
         standard_deviation=_root(plain.variance(output)),
         variance_reduction=_reduction(found, plain, output, method),
     )

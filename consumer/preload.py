@@ -16,7 +16,9 @@ __all__ = ["VERDICT", "slot"]
 
 def _verdict() -> str:
     try:
-        with one_at_a_time():  # the first to come compiles, the others wait for what it leaves in the cache
+        with (
+            one_at_a_time()
+        ):  # the first to come compiles, the others wait for what it leaves in the cache
             check()
     except OtherBitsError as error:
         return str(error)

@@ -28,7 +28,7 @@ class Asian(Market):
     version: ClassVar[int] = 2
     outputs: ClassVar[tuple[str, ...]] = ("price", "delta", "vega", "gamma")
     controls: ClassVar[tuple[str, ...]] = ("geometric_price", "geometric_delta", "geometric_vega")
-    block_size: ClassVar[int] = 4096
+    block_size: ClassVar[int] = 1024
     source: ClassVar[str] = (
         "price = E[exp(-rate*maturity) * max(+-(A - strike), 0)], or max(+-(S(maturity) - A), 0) "
         "for average_strike, with A the mean of S at the fixings; control variates by Kemna and "

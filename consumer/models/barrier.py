@@ -29,7 +29,7 @@ class Barrier(Market):
     name: ClassVar[str] = "barrier"
     outputs: ClassVar[tuple[str, ...]] = ("price", "hit_probability")
     controls: ClassVar[tuple[str, ...]] = ("vanilla_price",)
-    block_size: ClassVar[int] = 4096
+    block_size: ClassVar[int] = 1024
     source: ClassVar[str] = (
         "price = E[exp(-rate*maturity) * (payoff where alive, else rebate)]; continuous monitoring "
         "by the crossing probability of the Brownian bridge, exp(-2*(h-x)*(h-y)/(volatility**2*dt))"

@@ -20,7 +20,7 @@ class European(Market):
     name: ClassVar[str] = "european"
     outputs: ClassVar[tuple[str, ...]] = ("price", "delta", "vega", "gamma")
     controls: ClassVar[tuple[str, ...]] = ("terminal_price",)
-    block_size: ClassVar[int] = 16384
+    block_size: ClassVar[int] = 4096
     source: ClassVar[str] = (
         "price = E[exp(-rate*maturity) * max(+-(S(maturity) - strike), 0)], Black and Scholes, "
         "Journal of Political Economy 81 (1973); delta and vega pathwise, gamma by likelihood "

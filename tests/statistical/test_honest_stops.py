@@ -98,8 +98,8 @@ CASES = [
     Case("smooth-controls", Smooth(), SMOOTH, Target(standard_error=0.0095), CONTROLLED),
     Case("smooth-antithetic-controls", Smooth(), SMOOTH, Target(standard_error=0.0113),
          PAIRS_CONTROLLED),
-    Case("smooth-sobol", Smooth(), SMOOTH, Target(standard_error=7.5e-5), SOBOL),
-    Case("smooth-sobol-controls", Smooth(), SMOOTH, Target(standard_error=4.4e-5),
+    Case("smooth-sobol", Smooth(), SMOOTH, Target(standard_error=3.3e-5), SOBOL),
+    Case("smooth-sobol-controls", Smooth(), SMOOTH, Target(standard_error=2.05e-5),
          SOBOL_CONTROLLED),
 ]  # fmt: skip
 

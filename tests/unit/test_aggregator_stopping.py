@@ -15,7 +15,7 @@ from protocol.statistics import BlockMoments, Statistics, collect
 METHODS = pytest.mark.parametrize("method", list(Method))
 
 
-def normal(mean: float = 3.0, blocks: int = 64) -> Statistics:
+def normal(mean: float = 3.0, blocks: int = 256) -> Statistics:
     """Return statistics of two outputs: normal variables of variance 1 and of variance 100."""
     rng = np.random.default_rng(4)
     draws = rng.standard_normal((blocks, 2, 32)) * [[1.0], [10.0]] + mean
@@ -89,6 +89,14 @@ def test_a_variance_seen_in_few_blocks_only_never_passes(method: Method) -> None
 
 
 @METHODS
+def test_the_error_of_few_sobol_blocks_never_passes(method: Method) -> None:
+    # 201 block means have 200 degrees of freedom: their variance is known to √(2/200) = 10 %.
+    target = Target(standard_error=1e9)
+    assert reached(normal(blocks=201), method, target)
+    assert reached(normal(blocks=200), method, target) is (method is not Method.SOBOL)
+
+
+@METHODS
 def test_one_block_never_passes(method: Method) -> None:
     assert not reached(normal(blocks=1), method, Target(standard_error=1e9))
 
@@ -102,8 +110,8 @@ def test_a_mean_of_zero_has_no_relative_error_that_could_pass() -> None:
 @pytest.mark.parametrize("method", [Method.PSEUDO, Method.SOBOL])
 def test_with_controls_the_error_of_the_corrected_mean_counts(method: Method) -> None:
     rng = np.random.default_rng(8)
-    control = rng.standard_normal((64, 32))
-    noise = rng.standard_normal((64, 32)) * 0.01
+    control = rng.standard_normal((256, 32))
+    noise = rng.standard_normal((256, 32)) * 0.01
     with_control = np.stack((control + noise, control), axis=1)
     found = collect((moments(block, 1) for block in with_control), 32)
     bare = collect((moments(block[:1], 1) for block in with_control), 32)
