@@ -9,16 +9,7 @@ from ops.simulation.channel import MemoryChannel
 from ops.simulation.events import Confirmed, Delivery, Properties, Rejected, Returned
 from ops.simulation.party import Clock, Party
 from protocol import topology
-from protocol.messages import (
-    Chunk,
-    Failure,
-    Finished,
-    Message,
-    Partial,
-    Telemetry,
-    decode,
-    encode,
-)
+from protocol.messages import Chunk, Failure, Finished, Message, Partial, Telemetry, decode, encode
 
 STEP_SECONDS = 0.1
 """Of an aggregator; slow, so that accidents often happen between two of them."""

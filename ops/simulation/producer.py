@@ -7,19 +7,8 @@ from producer.runfile import Submission
 from producer.scheduler import Publish, Scheduler
 from protocol import topology
 from protocol.errors import LockedError
-from protocol.messages import (
-    Chunk,
-    Declare,
-    ErrorReply,
-    Finished,
-    Message,
-    Missing,
-    MissingRequest,
-    Progress,
-    RunState,
-    decode,
-    encode,
-)
+from protocol.messages import Chunk, Finished, Message, Progress, RunState, decode, encode
+from protocol.rpc_messages import Declare, ErrorReply, Missing, MissingRequest
 
 
 class SimulatedProducer(Party):
