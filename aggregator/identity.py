@@ -6,7 +6,8 @@ from aggregator.store.sqlite import Store
 from protocol import topology
 from protocol.amqp_aio import Delivery, Link
 from protocol.errors import BrokerError, MessageRefusedError, StoreError
-from protocol.messages import Status, StatusRequest, StoreIdentity, decode
+from protocol.messages import StoreIdentity, decode
+from protocol.rpc_messages import Status, StatusRequest
 from protocol.settings import Broker
 
 ANSWER_SECONDS = 5.0

@@ -13,23 +13,20 @@ from aggregator.result import headline, result
 from protocol.definition import Lane
 from protocol.errors import MessageRefusedError, RunIdTakenError, UnknownRunError
 from protocol.messages import (
-    CellMissing,
     CellProgress,
     Chunk,
-    Declare,
     Failure,
     FailureKind,
     Finished,
     Headline,
-    Missing,
     Partial,
     Progress,
     RefusalReason,
     RunState,
-    RunStatus,
 )
 from protocol.ranges import Range
 from protocol.results import Result
+from protocol.rpc_messages import CellMissing, Declare, Missing, RunStatus
 
 REMIND_SECONDS = 5.0
 """How often the end of a run is repeated while late results show that somebody has not heard."""

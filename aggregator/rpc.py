@@ -8,17 +8,16 @@ from aggregator.ledger import Ledger, declaration, unknown_run
 from aggregator.result import result
 from aggregator.store.sqlite import Store
 from protocol.errors import MontemqError, RunIdTakenError, StoreError, UnknownRunError
-from protocol.messages import (
+from protocol.messages import Message, RunState
+from protocol.rpc_messages import (
     CancelRequest,
     Declare,
     ErrorCode,
     ErrorReply,
-    Message,
     MissingRequest,
     Results,
     ResultsRequest,
     ResumeRequest,
-    RunState,
     Status,
     StatusRequest,
 )

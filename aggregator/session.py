@@ -27,8 +27,6 @@ from protocol.amqp_aio import Delivery, Link
 from protocol.errors import BrokerError, ConnectionLostError, MessageRefusedError, StoreError
 from protocol.messages import (
     Chunk,
-    ErrorCode,
-    ErrorReply,
     Failure,
     Finished,
     Message,
@@ -39,6 +37,7 @@ from protocol.messages import (
     decode,
 )
 from protocol.results import Result
+from protocol.rpc_messages import ErrorCode, ErrorReply
 from protocol.settings import Broker
 
 log = logging.getLogger("montemq.aggregator")

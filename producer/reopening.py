@@ -8,7 +8,7 @@ from producer.rpc import ask
 from producer.runfile import Submission
 from protocol.amqp_aio import Link
 from protocol.definition import Lane
-from protocol.messages import Declare, ResumeRequest, Status, StatusRequest
+from protocol.rpc_messages import Declare, ResumeRequest, Status, StatusRequest
 from protocol.settings import Broker
 
 

@@ -11,7 +11,8 @@ from protocol.errors import (
     UnknownRunError,
     UsageError,
 )
-from protocol.messages import ErrorCode, ErrorReply, Message
+from protocol.messages import Message
+from protocol.rpc_messages import ErrorCode, ErrorReply
 
 Answer = TypeVar("Answer", bound=Message)
 

@@ -25,9 +25,10 @@ from protocol.definition import (
     Stop,
 )
 from protocol.errors import UsageError
-from protocol.messages import Declare, encode
+from protocol.messages import encode
 from protocol.model import Model, bumped, validated
 from protocol.registry import load_model
+from protocol.rpc_messages import Declare
 
 MAX_CELLS = 10_000
 MAX_FILE_BYTES = 1 << 22

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from protocol.definition import Definition
-from protocol.messages import Chunk, Missing, Progress, RunState
+from protocol.messages import Chunk, Progress, RunState
 from protocol.ranges import Ranges
+from protocol.rpc_messages import Missing
 
 FIRST_WINDOW = 4
 WINDOW_SECONDS = 0.25

@@ -31,19 +31,9 @@ from protocol.errors import (
     TopologyMissingError,
     UnroutableError,
 )
-from protocol.messages import (
-    Chunk,
-    Finished,
-    Headline,
-    Missing,
-    MissingRequest,
-    Progress,
-    Results,
-    ResultsRequest,
-    RunState,
-    decode,
-)
+from protocol.messages import Chunk, Finished, Headline, Progress, RunState, decode
 from protocol.results import Result
+from protocol.rpc_messages import Missing, MissingRequest, Results, ResultsRequest
 from protocol.settings import RETRY_SECONDS, Broker
 
 TICK_SECONDS = 0.25

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from producer.resampled import explanations, figure_names, figures, is_resampled
 from protocol.definition import Method
-from protocol.messages import Status
 from protocol.results import CellResult, Estimate, Result
+from protocol.rpc_messages import Status
 
 MAX_ROWS = 200
 MAX_LISTED = 3

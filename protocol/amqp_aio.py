@@ -27,7 +27,8 @@ from protocol.errors import (
     TopologyMissingError,
     UnroutableError,
 )
-from protocol.messages import CONTENT_TYPE, ErrorReply, Message, decode, encode
+from protocol.messages import CONTENT_TYPE, Message, decode, encode
+from protocol.rpc_messages import ErrorReply
 from protocol.settings import CONNECT_SECONDS, Broker
 
 # The libraries log every reconnection and refusal with a traceback; we say it in one sentence.

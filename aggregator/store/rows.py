@@ -7,8 +7,9 @@ from aggregator.books import FailureRecord, RunBooks, restored_cells
 from aggregator.ledger import Changes, EndedRun
 from protocol.codec import canonical, pack, unpack
 from protocol.definition import Definition, Lane
-from protocol.messages import FailureKind, RunState, RunStatus
+from protocol.messages import FailureKind, RunState
 from protocol.ranges import Ranges
+from protocol.rpc_messages import RunStatus
 from protocol.statistics import Statistics
 
 Row = Mapping[str, Any]

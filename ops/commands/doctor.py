@@ -17,7 +17,7 @@ from producer.rpc import ask
 from protocol.amqp_aio import Link
 from protocol.amqp_probe import ServerInfo, probe
 from protocol.errors import BrokerError, MontemqError
-from protocol.messages import Status, StatusRequest
+from protocol.rpc_messages import Status, StatusRequest
 from protocol.settings import Broker
 from protocol.topology import EVENTS, topology
 

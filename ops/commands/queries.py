@@ -6,7 +6,14 @@ import click
 
 from ops.commands import options
 from ops.commands.answers import ask_once, show
-from protocol.messages import CancelRequest, Missing, Results, ResultsRequest, Status, StatusRequest
+from protocol.rpc_messages import (
+    CancelRequest,
+    Missing,
+    Results,
+    ResultsRequest,
+    Status,
+    StatusRequest,
+)
 
 
 @click.command()

@@ -12,9 +12,9 @@ from ops.commands.answers import show, valid
 from producer.reopening import reopen
 from producer.runfile import RunFile, Submission, parse, read_run_file, setting, submission
 from protocol.definition import Lane
-from protocol.messages import ResumeRequest
 from protocol.registry import Registry
 from protocol.results import Result
+from protocol.rpc_messages import ResumeRequest
 from protocol.settings import Broker
 
 SUFFIX = ".toml"

@@ -15,13 +15,11 @@ from aggregator.result import digest
 from aggregator.store.sqlite import Store
 from consumer.answers import Worker
 from consumer.execution import execute
+from ops.simulation.aggregator import SimulatedAggregator
 from ops.simulation.broker import NO_FAULTS, Faults, MemoryBroker, declare
-from ops.simulation.parties import (
-    Party,
-    SimulatedAggregator,
-    SimulatedConsumer,
-    SimulatedProducer,
-)
+from ops.simulation.consumer import SimulatedConsumer
+from ops.simulation.party import Party
+from ops.simulation.producer import SimulatedProducer
 from producer.runfile import Submission
 from protocol.definition import Definition, Lane, Stop
 from protocol.messages import Chunk, Partial, RunState

@@ -15,8 +15,6 @@ from protocol.definition import Lane
 from protocol.messages import (
     CellProgress,
     ConsumerState,
-    ErrorCode,
-    ErrorReply,
     Failure,
     FailureKind,
     Finished,
@@ -25,11 +23,11 @@ from protocol.messages import (
     Progress,
     RefusalReason,
     RunState,
-    StatusRequest,
     Telemetry,
     decode,
     encode,
 )
+from protocol.rpc_messages import ErrorCode, ErrorReply, StatusRequest
 from protocol.topology import (
     DEAD,
     DIRECT_REPLY,

@@ -18,16 +18,14 @@ from aggregator.service import Aggregator, Settings
 from protocol import topology
 from protocol.amqp_aio import Delivery, Link
 from protocol.errors import NoAggregatorError
-from protocol.messages import (
+from protocol.messages import Finished, Progress, decode
+from protocol.rpc_messages import (
     ErrorReply,
-    Finished,
     Missing,
-    Progress,
     Results,
     ResultsRequest,
     Status,
     StatusRequest,
-    decode,
 )
 from protocol.settings import Broker
 from tests.support.run_values import RUN, declare, definition, failure, partial, telemetry

@@ -23,13 +23,8 @@ from protocol.errors import (
     TopologyMissingError,
     UnroutableError,
 )
-from protocol.messages import (
-    ErrorCode,
-    ErrorReply,
-    Status,
-    StatusRequest,
-    StoreIdentity,
-)
+from protocol.messages import StoreIdentity
+from protocol.rpc_messages import ErrorCode, ErrorReply, Status, StatusRequest
 from protocol.settings import Broker
 
 SECONDS = 10.0

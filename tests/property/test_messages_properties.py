@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from protocol.codec import pack
 from protocol.errors import MessageRefusedError
-from protocol.messages import MESSAGES, Message, RefusalReason, decode, encode
+from protocol.messages import Message, RefusalReason, decode, encode
 from protocol.statistics import BlockMoments, collect
+from tests.support.all_messages import MESSAGES
 
 REASONS = {
     RefusalReason.UNKNOWN_TYPE,

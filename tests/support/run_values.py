@@ -5,15 +5,8 @@ from functools import cache
 from typing import Any
 
 from protocol.definition import Definition, Lane, Stop
-from protocol.messages import (
-    Chunk,
-    ConsumerState,
-    Declare,
-    Failure,
-    FailureKind,
-    Partial,
-    Telemetry,
-)
+from protocol.messages import Chunk, ConsumerState, Failure, FailureKind, Partial, Telemetry
+from protocol.rpc_messages import Declare
 from protocol.statistics import BlockMoments, Statistics, collect
 
 RUN = "run-1"

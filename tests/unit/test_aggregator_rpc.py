@@ -10,21 +10,18 @@ from aggregator.rpc import MAX_STATUS_RUNS, REQUESTS, Responder
 from aggregator.store.sqlite import Store
 from protocol.definition import Lane
 from protocol.errors import StoreError
-from protocol.messages import (
+from protocol.messages import Message, RunState, decode, encode
+from protocol.rpc_messages import (
     CancelRequest,
     Declare,
     ErrorCode,
     ErrorReply,
-    Message,
     MissingRequest,
     Results,
     ResultsRequest,
     ResumeRequest,
-    RunState,
     Status,
     StatusRequest,
-    decode,
-    encode,
 )
 from tests.support.run_values import RUN, declare, definition, failure, partial, telemetry
 

@@ -9,7 +9,8 @@ import pytest
 from producer.runfile import MAX_FILE_BYTES, Submission, parse, read_run_file, setting, submission
 from protocol.definition import DEFAULT_SAMPLES, Lane, Method, RunId
 from protocol.errors import UsageError
-from protocol.messages import Declare, decode, encode
+from protocol.messages import decode, encode
+from protocol.rpc_messages import Declare
 
 FULL = """\
 [run]

@@ -16,8 +16,9 @@ from producer.scheduler import (
     Scheduler,
 )
 from protocol.definition import Definition
-from protocol.messages import CellMissing, CellProgress, Chunk, Missing, Progress, RunState
+from protocol.messages import CellProgress, Chunk, Progress, RunState
 from protocol.ranges import Ranges
+from protocol.rpc_messages import CellMissing, Missing
 from tests.support.run_values import RUN, chunk, definition
 
 BIG = 10**4

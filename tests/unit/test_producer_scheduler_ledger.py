@@ -9,7 +9,8 @@ from aggregator.books import Outcome
 from aggregator.ledger import Ledger
 from producer.scheduler import AskMissing, Publish, Scheduler
 from protocol.definition import Definition
-from protocol.messages import Chunk, Finished, Missing, Partial, Progress, RunState
+from protocol.messages import Chunk, Finished, Partial, Progress, RunState
+from protocol.rpc_messages import Missing
 from tests.support.run_values import (
     RUN,
     declare,

@@ -11,8 +11,9 @@ from producer.progress import ProgressDisplay
 from producer.session import Update
 from producer.tables import footnotes, result_table, status_table, with_error
 from protocol.definition import Lane
-from protocol.messages import Headline, RunState, RunStatus, Status
+from protocol.messages import Headline, RunState
 from protocol.results import CellResult, Estimate, Quantile, Result
+from protocol.rpc_messages import RunStatus, Status
 
 ESTIMATE = Estimate(
     mean=5.78182, standard_error=0.0123, ci_low=5.75771, ci_high=5.80593, confidence=0.95,

@@ -7,7 +7,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from protocol.definition import Definition, Lane, Method, Name, Params, RunId, Sampling, Stop
-from protocol.messages import Declare, decode, encode
+from protocol.messages import decode, encode
+from protocol.rpc_messages import Declare
 
 FIELDS: dict[str, Any] = {
     "model": "asian",

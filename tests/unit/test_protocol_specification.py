@@ -14,14 +14,16 @@ import pytest
 from pydantic import BaseModel
 
 from aggregator.estimates import estimates
-from protocol import codec, definition, messages, results, topology
+from protocol import codec, definition, messages, results, rpc_messages, topology
 from protocol.definition import Definition, Method, Stop
 from protocol.exact import MAX_BYTES, Exact, exact_sum, from_float, rounded_sqrt
 from protocol.histogram import bin_edges, bin_numbers
-from protocol.messages import MESSAGES, ErrorCode, FailureKind, RefusalReason, decode, encode
+from protocol.messages import FailureKind, RefusalReason, decode, encode
 from protocol.model import moments
+from protocol.rpc_messages import ErrorCode
 from protocol.statistics import BlockMoments, Statistics, collect
 from protocol.streams import BlockStream, generator_tag, philox4x32
+from tests.support.all_messages import MESSAGES
 
 PAGE = (Path(__file__).parents[2] / "protocol" / "README.md").read_text(encoding="utf-8")
 VECTORS = {
@@ -274,7 +276,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "### 5.4 `telemetry.v1`": messages.Telemetry,
     "### 5.5 `progress.v1`": messages.Progress,
     "### 5.6 `finished.v1`": messages.Finished,
-    "### 5.8 `missing_reply.v1`": messages.Missing,
+    "### 5.8 `missing_reply.v1`": rpc_messages.Missing,
     "### 5.10 `store.v1`": messages.StoreIdentity,
     "### 7.2 A partial": Statistics,
     "## 8. Definition": Definition,
@@ -294,18 +296,18 @@ def part(start: str, stop: str) -> str:
     ("kind", "start", "stop"),
     [
         (messages.Failure, "### 5.3", "| kind | meaning"),
-        (messages.Declare, "\n`declare.v1`, as", "\n`status.v1`:"),
-        (messages.StatusRequest, "\n`status.v1`:", "\n`missing.v1`, `results.v1`"),
-        (messages.MissingRequest, "\n`missing.v1`, `results.v1`", "### 5.8"),
-        (messages.ResultsRequest, "\n`missing.v1`, `results.v1`", "### 5.8"),
-        (messages.CancelRequest, "\n`missing.v1`, `results.v1`", "### 5.8"),
-        (messages.ResumeRequest, "\n`missing.v1`, `results.v1`", "### 5.8"),
-        (messages.Status, "\n`status_reply.v1`:", "\n`results_reply.v1`:"),
-        (messages.Results, "\n`results_reply.v1`:", "\n`error_reply.v1`, instead"),
-        (messages.ErrorReply, "\n`error_reply.v1`, instead", "### 5.10"),
+        (rpc_messages.Declare, "\n`declare.v1`, as", "\n`status.v1`:"),
+        (rpc_messages.StatusRequest, "\n`status.v1`:", "\n`missing.v1`, `results.v1`"),
+        (rpc_messages.MissingRequest, "\n`missing.v1`, `results.v1`", "### 5.8"),
+        (rpc_messages.ResultsRequest, "\n`missing.v1`, `results.v1`", "### 5.8"),
+        (rpc_messages.CancelRequest, "\n`missing.v1`, `results.v1`", "### 5.8"),
+        (rpc_messages.ResumeRequest, "\n`missing.v1`, `results.v1`", "### 5.8"),
+        (rpc_messages.Status, "\n`status_reply.v1`:", "\n`results_reply.v1`:"),
+        (rpc_messages.Results, "\n`results_reply.v1`:", "\n`error_reply.v1`, instead"),
+        (rpc_messages.ErrorReply, "\n`error_reply.v1`, instead", "### 5.10"),
         (definition.Sampling, "\n`sampling`:", "\n`stop`:"),
         (definition.Stop, "\n`stop`:", "\nRun status:"),
-        (messages.RunStatus, "\nRun status:", "\nResult; numbers"),
+        (rpc_messages.RunStatus, "\nRun status:", "\nResult; numbers"),
         (results.Result, "\nResult; numbers", "\nAn estimate is"),
     ],
 )

@@ -1,0 +1,176 @@
+"""A consumer on the in-memory broker: the real policy and computation, simulated slots."""
+
+from typing import Protocol
+
+from consumer import events as e
+from consumer.answers import Worker
+from consumer.execution import execute
+from consumer.policy import Policy
+from ops.simulation.channel import MemoryChannel
+from ops.simulation.events import Confirmed, Delivery, Properties, Rejected, Returned
+from ops.simulation.party import TICK_SECONDS, Clock, Party
+from ops.simulation.remembered import load
+from protocol import topology
+from protocol.definition import Lane
+from protocol.messages import (
+    Chunk,
+    ConsumerState,
+    Failure,
+    Finished,
+    Partial,
+    Telemetry,
+    decode,
+    encode,
+)
+
+TELEMETRY_SECONDS = 2.0
+
+
+class Habits(Protocol):
+    """How a consumer is: its slots, seconds per chunk, and how likely one crashes its slot."""
+
+    @property
+    def slots(self) -> int:
+        """How many chunks it computes at a time."""
+
+    @property
+    def chunk_seconds(self) -> float:
+        """How long a chunk takes on average."""
+
+    @property
+    def crash(self) -> float:
+        """How likely a chunk crashes its slot."""
+
+
+class SimulatedConsumer(Party):
+    """An agent: the real policy and the real computation, slots that take simulated time."""
+
+    def __init__(self, world: Clock, name: str, habits: Habits) -> None:
+        self._policy = Policy(Worker(name, name), habits.slots)
+        self._worker = Worker(name, name)
+        self._habits = habits
+        self._attempts: dict[e.Receipt, int] = {}
+        self._answers: dict[int, int] = {}
+        self._answered: set[int] = set()
+        self._ended = False
+        self._generation = 0
+        self._lanes: dict[str, Lane] = {}
+        self._tokens: dict[int, int] = {}
+        self._working: dict[int, object] = {}
+        super().__init__(world, name)
+        self.every(TICK_SECONDS, lambda: self._handle(e.Tick()))
+        self.every(TELEMETRY_SECONDS, self._tell)
+
+    def connect(self, channel: MemoryChannel) -> None:
+        """Subscribe to the ends of runs, and let the policy consume."""
+        self._generation += 1
+        self._lanes, self._tokens = {}, {}
+        queue = channel.declare_queue(exclusive=True, arguments=topology.subscription()).queue
+        channel.bind(queue, topology.EVENTS, topology.finished_key("*"))
+        channel.consume(queue, no_ack=True)
+        self._handle(e.Connected())
+        self._tell()
+
+    def take(self, event: Delivery | Confirmed | Rejected | Returned) -> None:
+        """Pass what the broker sent on to the policy."""
+        match event:
+            case Confirmed(sequence) if sequence in self._tokens:
+                token = self._tokens.pop(sequence)
+                self._answered.add(self._answers[token])
+                self._handle(e.Confirmed(token))
+            case Rejected(sequence) if sequence in self._tokens:
+                self._handle(e.Refused(self._tokens.pop(sequence)))
+            case Delivery():
+                self._deliver(event)
+
+    def disconnected(self) -> None:
+        """Tell the policy."""
+        self._handle(e.Disconnected())
+
+    def _deliver(self, delivery: Delivery) -> None:
+        type_name = delivery.message.properties.type
+        message = decode(type_name, delivery.body, Chunk, Finished)
+        if isinstance(message, Finished):
+            self._ended = True
+            self._handle(e.RunEnded(message.run, message.definition, message.term))
+        else:
+            lane = self._lanes[delivery.consumer_tag]
+            receipt = (self._generation, delivery.delivery_tag)
+            self._attempts[receipt] = message.attempt
+            self._handle(e.Delivered(receipt, lane, message, delivery.body))
+
+    def _handle(self, event: e.Event) -> None:
+        for action in self._policy.handle(event, self.world.now):
+            if self.alive:
+                self._do(action)
+
+    def _do(self, action: e.Action) -> None:
+        match action:
+            case e.StartSlot(slot):
+                self._later(0.1, e.SlotReady(slot))
+            case e.StartChunk(slot, chunk, _):
+                self._compute(slot, chunk)
+            case e.KillSlot(slot):
+                self._working.pop(slot, None)
+                self._later(0.01, e.SlotCrashed(slot, "killed"))
+            case _ if self.channel is not None:
+                self._tell_broker(action, self.channel)
+
+    def _tell_broker(self, action: e.Action, channel: MemoryChannel) -> None:
+        match action:
+            case e.Publish(token, type_name, body):
+                key = topology.partial_key if type_name == Partial.type else topology.failure_key
+                properties = Properties(type=type_name, persistent=True, user_id="guest")
+                sequence = channel.publish(
+                    topology.RESULTS, key("guest"), body, properties, mandatory=True
+                )
+                self._tokens[sequence] = token
+                self._answers[token] = decode(type_name, body, Partial, Failure).attempt
+            case e.Ack((generation, tag)) if generation == self._generation:
+                attempt = self._attempts[generation, tag]
+                if attempt not in self._answered and not self._ended:
+                    raise AssertionError(f"chunk {attempt} acknowledged, its answer unconfirmed")
+                channel.ack(tag)
+            case e.Return((generation, tag)) if generation == self._generation:
+                channel.nack(tag)
+            case e.Consume(prefetch):
+                self._stop_consuming(channel)
+                for lane in Lane:
+                    queue = topology.work_queue("default", lane)
+                    self._lanes[channel.consume(queue, prefetch=prefetch)] = lane
+            case e.StopConsuming():
+                self._stop_consuming(channel)
+
+    def _stop_consuming(self, channel: MemoryChannel) -> None:
+        # What was under way still arrives under the old tags, so the tags stay known.
+        for tag in self._lanes:
+            channel.cancel(tag)
+
+    def _compute(self, slot: int, chunk: Chunk) -> None:
+        work = self._working[slot] = object()
+        seconds = self.world.random.expovariate(1 / self._habits.chunk_seconds)
+        crashes = self.world.random.random() < self._habits.crash
+
+        def done() -> None:
+            if self._working.get(slot) is not work:
+                return
+            if crashes:
+                self._handle(e.SlotCrashed(slot, "simulated crash"))
+                return
+            answer = execute(chunk, self._worker, load)
+            kind = answer.kind if isinstance(answer, Failure) else None
+            self._handle(e.SlotDone(slot, answer.type, encode(answer), kind))
+
+        self.later(seconds, lambda: self.guard(done))
+
+    def _later(self, seconds: float, event: e.Event) -> None:
+        self.later(seconds, lambda: self.guard(lambda: self._handle(event)))
+
+    def _tell(self) -> None:
+        if self.channel is not None:
+            message = Telemetry(
+                consumer=self.name, host=self.name, pool="default", slots=self._policy.slots,
+                busy=self._policy.busy, state=ConsumerState.RUNNING, version="simulated",
+            )  # fmt: skip
+            properties = Properties(type=message.type)
+            self.channel.publish(topology.TELEMETRY, "guest", encode(message), properties)
