@@ -5,14 +5,13 @@ result instead of compiling as well.
 """
 
 import contextlib
-import fcntl
 import logging
 import time
 from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from consumer.kernels.cache import cache_directory
+from consumer.kernels.cache import one_at_a_time
 from protocol.definition import Method, Sampling
 from protocol.errors import UsageError
 from protocol.model import PORTABLE_ENGINE, Model
@@ -30,7 +29,7 @@ log = logging.getLogger(__name__)
 def warm_up() -> None:
     """Simulate the smallest block of every built-in model by every method that it offers."""
     start = time.monotonic()
-    with _one_at_a_time():
+    with one_at_a_time():
         for model in built_in_models():
             try:
                 _simulate(model)
@@ -62,14 +61,3 @@ def _simulate(model: type[Model]) -> None:
             stream = BlockStream(seed=0, cell=0, block=0, size=2)
             cell.simulate(stream, sampling, model.outputs)
             moments(cell.samples(stream, sampling, model.outputs), len(model.outputs))
-
-
-@contextlib.contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    directory = cache_directory()
-    if directory is None:
-        yield
-        return
-    with (directory / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
-        yield

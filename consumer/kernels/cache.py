@@ -5,10 +5,12 @@ itself notices only a change of the file that holds a function, not of those it 
 """
 
 import contextlib
+import fcntl
 import functools
 import hashlib
 import os
 import sys
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -30,6 +32,18 @@ def cache_directory() -> Path | None:
         if os.access(directory, os.W_OK):
             return directory
     return None
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Keep other processes with the same cache waiting, so that they find what is done here."""
+    directory = cache_directory()
+    if directory is None:
+        yield
+        return
+    with (directory / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+        yield
 
 
 def _candidates() -> list[Path]:

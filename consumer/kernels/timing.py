@@ -15,7 +15,7 @@ from consumer.kernels.compiled import compiled
 from consumer.kernels.draws import Counters, fill_normals
 from consumer.kernels.elementary import exp
 
-ROUNDS, ROWS, LANES = 15, 100, 1024
+ROUNDS, ROWS, LANES = 50, 500, 1024
 
 
 @compiled

@@ -4,6 +4,7 @@ On processors with 512-bit vectors LLVM prefers 256 bits, which was right for th
 The bits of the results do not depend on it. To be asked before numba is loaded.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -15,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from consumer.kernels.cache import cache_directory
+from consumer.kernels.cache import cache_directory, one_at_a_time
 
 FEATURES_VARIABLE = "NUMBA_CPU_FEATURES"
 _CHOSEN_BY_HAND = ("NUMBA_CPU_NAME", FEATURES_VARIABLE)
@@ -42,28 +43,50 @@ def vector_environment() -> dict[str, str]:
     if directory is None:
         return {}
     file = directory / f"width-{hashlib.sha256(processor.encode()).hexdigest()[:16]}.json"
-    try:
-        features = json.loads(file.read_text(encoding="utf-8"))["features"]
-    except (OSError, ValueError, KeyError):
-        features = _choose(file)
+    features = _remembered(file)
+    if features is None:
+        with one_at_a_time():
+            features = _remembered(file)
+            if features is None:
+                features = _choose(file)
     return {FEATURES_VARIABLE: features} if features else {}
+
+
+def _remembered(file: Path) -> str | None:
+    try:
+        features: str = json.loads(file.read_text(encoding="utf-8"))["features"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return features
 
 
 def _choose(file: Path) -> str:
     """Time both widths, remember and return the features of the better one; empty for default."""
     try:
-        usual = _timed({})
-        wide_features = f"{usual['host_features']},{_WIDE}"
-        wide = _timed({FEATURES_VARIABLE: wide_features})
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        first = _timed({})
+        wide_features = f"{first['host_features']},{_WIDE}"
+        # Twice each, in turns: whatever else this machine does must not decide.
+        wide = [_timed({FEATURES_VARIABLE: wide_features})]
+        usual = [first, _timed({})]
+        wide.append(_timed({FEATURES_VARIABLE: wide_features}))
+        slow, fast = (min(float(run["nanoseconds"]) for run in runs) for runs in (usual, wide))
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
         log.warning("the vector width is not chosen: %s", error)
         return ""
-    better = float(usual["nanoseconds"]) > _GAIN * float(wide["nanoseconds"])
-    features = wide_features if better else ""
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as temporary:
-        json.dump({"features": features, "usual": usual, "wide": wide}, temporary)
-    Path(temporary.name).replace(file)
+    features = wide_features if slow > _GAIN * fast else ""
+    found = {"features": features, "usual_nanoseconds": slow, "wide_nanoseconds": fast}
+    with contextlib.suppress(OSError):
+        _write(file, json.dumps(found))
     return features
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file that others may read at the same time, whole or not at all."""
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as temporary:
+        temporary.write(text)
+    path = Path(temporary.name)
+    path.chmod(0o644)
+    path.replace(file)
 
 
 def _timed(environment: dict[str, str]) -> dict[str, Any]:
