@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from consumer.kernels.width import vector_environment
 from consumer.models.asian import Asian
 from consumer.models.barrier import Barrier
 from consumer.models.european import European
@@ -72,6 +73,8 @@ class Effort:
 @click.option("--only", type=click.Choice(["cost", "error"]))
 def bench(as_json: bool, only: str | None) -> None:
     """Measure the kernels on one core."""
+    # As a consumer's slots do; numba reads it when it is loaded.
+    os.environ.update(vector_environment())
     costs = [] if only == "error" else [*kernel_costs(), *rival_costs()]
     efforts = [] if only == "cost" else list(all_efforts())
     if as_json:
