@@ -169,6 +169,10 @@ class RunBooks:
         """Return the ranges of a cell that are not merged."""
         return list(self.cells[cell].merged.gaps(0, self.definition.blocks))
 
+    def failed_attempts(self) -> tuple[int, ...]:
+        """Return the attempts of the failures that are kept, where something is still missing."""
+        return tuple(sorted({f.attempt for f in self.failures if self.is_missing(f)}))
+
     def record(self, failure: Failure) -> FailureRecord | None:
         """Remember a failure of a chunk that is missing; None when it, or too many, are known.
 

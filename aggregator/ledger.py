@@ -254,6 +254,7 @@ class Ledger:
             consumers=self.fleet.consumers(books.pool),
             merged_blocks=books.merged_blocks,
             cells=tuple(cells),
+            failed_attempts=books.failed_attempts(),
         )
 
     def cancel(self, run: str, now: float) -> Missing:
@@ -392,6 +393,7 @@ class Ledger:
             consumers=self.fleet.consumers(ended.status.pool),
             merged_blocks=0,
             cells=(),
+            failed_attempts=(),
         )
 
 

@@ -135,6 +135,8 @@ class Scheduler:
             cell.cell: Ranges((first, first + count) for first, count in cell.missing)
             for cell in missing.cells
         }
+        for attempt in missing.failed_attempts:  # also where the event that told of it was lost
+            self._issued.pop(attempt, None)  # what is missing of it is among the gaps
         patience, lost = self._patience(), False
         for attempt, issued in list(self._issued.items()):
             gap = gaps.get(issued.cell)

@@ -10,6 +10,7 @@ from pydantic import FailFast, Field
 
 from protocol.definition import Cell, Definition, Lane, Name, OnlyText, RunId, Strict
 from protocol.messages import (
+    Attempt,
     BlockRange,
     Counter,
     Message,
@@ -97,6 +98,7 @@ class Missing(Message):
     consumers: Counter
     merged_blocks: Counter
     cells: Annotated[tuple[CellMissing, ...], Field(max_length=10_000), FailFast()]
+    failed_attempts: Annotated[tuple[Attempt, ...], Field(max_length=1_000), FailFast()]
 
 
 class RunStatus(Strict):

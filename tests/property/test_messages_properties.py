@@ -136,6 +136,7 @@ BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         "merged_blocks": counters,
         "cells": st.lists(st.fixed_dictionaries({"cell": cells, "missing": ranges}), max_size=3)
         .map(tuple),
+        "failed_attempts": st.lists(st.integers(0, 2**64 - 1), max_size=3).map(tuple),
     }),
     "status_reply.v1": st.fixed_dictionaries({
         "runs": st.lists(st.fixed_dictionaries({

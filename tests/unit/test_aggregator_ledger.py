@@ -25,6 +25,7 @@ from protocol.messages import (
     encode,
 )
 from protocol.ranges import Ranges
+from protocol.rpc_messages import Missing
 from tests.support.run_values import (
     BLOCK_SIZE,
     RUN,
@@ -297,6 +298,31 @@ def test_every_failed_attempt_is_told_even_when_no_more_failures_are_kept(
     assert isinstance(event, Progress)
     assert event.failed_attempts == tuple(attempts)
     assert len(ledger.take_changes().failures) == MAX_FAILURES
+
+
+def test_an_answer_has_the_failed_attempts_whose_blocks_are_missing(
+    ledger: Ledger, of: Definition
+) -> None:
+    ledger.failure(failure(of, 40, 44, attempt=9), NOW)
+    fail(ledger, of, 5, 7)
+    assert ledger.missing(RUN).failed_attempts == (5, 7, 9)
+    ledger.partial(partial(of, 0, 4), NOW)
+    assert ledger.missing(RUN).failed_attempts == (9,)
+    # An aggregator that starts anew with the books of the store knows them as well.
+    again = Ledger(4, active=ledger.active.values())
+    assert again.declare(declare(of), NOW).failed_attempts == (9,)
+    again.cancel(RUN, NOW)
+    assert again.missing(RUN).failed_attempts == ()
+
+
+def test_the_failed_attempts_of_an_answer_are_bounded(ledger: Ledger, of: Definition) -> None:
+    for attempt in range(MAX_FAILURES + 3):
+        for turn, kind in enumerate((FailureKind.CRASH, FailureKind.DECLINED)):
+            who = {"attempt": 2 * attempt + turn, "consumer": f"h{attempt}", "host": f"h{attempt}"}
+            ledger.failure(failure(of, 40, 44, kind=kind, **who), NOW)
+    answer = ledger.missing(RUN)
+    assert len(answer.failed_attempts) == 2 * MAX_FAILURES
+    assert decode(answer.type, encode(answer), Missing) == answer
 
 
 def test_the_failure_of_a_merged_chunk_tells_that_it_is_merged(

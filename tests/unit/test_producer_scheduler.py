@@ -47,7 +47,7 @@ class Harness:
         values: dict[str, Any] = {
             "run": RUN, "state": RunState.RUNNING, "epoch": self.epoch, "sequence": self.sequence,
             "term": self.term, "slots": self.slots, "consumers": 1, "merged_blocks": 0,
-            "cells": cells,
+            "cells": cells, "failed_attempts": (),
         }  # fmt: skip
         self.scheduler.joined(Missing(**values | fields), self.now)
 
@@ -199,6 +199,18 @@ def test_a_failed_attempt_is_issued_again_a_moment_later_under_a_new_number() ->
     [second] = harness.publish()
     assert spans([second]) == spans([first])
     assert second.attempt > first.attempt
+
+
+def test_a_failed_attempt_that_only_an_answer_tells_is_issued_again_without_patience() -> None:
+    harness = Harness(definition(32), chunk_blocks=16)
+    first, second = harness.publish()
+    harness.join(failed_attempts=(first.attempt, 12345))
+    [again] = harness.publish()
+    assert spans([again]) == spans([first])
+    assert again.attempt > second.attempt
+    # Told a second time, it is another attempt that is under way by now.
+    harness.join(failed_attempts=(first.attempt,))
+    assert harness.publish() == []
 
 
 def test_an_attempt_that_failed_is_put_back_once_however_late_it_is_told_again() -> None:

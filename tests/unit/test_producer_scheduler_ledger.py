@@ -7,7 +7,7 @@ import pytest
 
 from aggregator.books import Outcome
 from aggregator.ledger import Ledger
-from producer.scheduler import AskMissing, Publish, Scheduler
+from producer.scheduler import SILENCE_SECONDS, AskMissing, Publish, Scheduler
 from protocol.definition import Definition
 from protocol.messages import Chunk, Finished, Partial, Progress, RunState
 from protocol.rpc_messages import Missing
@@ -145,6 +145,21 @@ class World:
         else:  # the broker loses its disk
             self.work.clear()
             self.results.clear()
+
+
+def test_a_failure_whose_event_is_lost_is_issued_again_at_the_next_answer() -> None:
+    ledger, scheduler = Ledger(1), Scheduler(RUN, OF, 32)
+    scheduler.leads(leads=True)
+    ledger.fleet.hear(telemetry(), 0.0)
+    scheduler.joined(ledger.declare(declare(OF), 0.0), 0.0)
+    [first, *others] = [a.chunk for a in scheduler.actions(0.0) if isinstance(a, Publish)]
+    ledger.failure(failure(OF, 0, 32, attempt=first.attempt), 0.0)
+    assert ledger.take_events(0.0)  # and nobody hears them
+    assert AskMissing() in [*scheduler.actions(SILENCE_SECONDS)]
+    scheduler.joined(ledger.missing(RUN), SILENCE_SECONDS)
+    issued = [a.chunk for a in scheduler.actions(SILENCE_SECONDS) if isinstance(a, Publish)]
+    assert (0, 0, 32) in [(one.cell, one.first_block, one.blocks) for one in issued]
+    assert not {one.attempt for one in issued} & {one.attempt for one in (first, *others)}
 
 
 def expected_digest() -> str:
