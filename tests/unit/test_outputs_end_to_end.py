@@ -9,8 +9,9 @@ from aggregator.ledger import Ledger
 from consumer.answers import Worker
 from consumer.execution import execute
 from producer.runfile import parse, submission
-from protocol.messages import Chunk, Declare, Partial, decode, encode
+from protocol.messages import Chunk, Partial, decode, encode
 from protocol.results import Estimate, Result
+from protocol.rpc_messages import Declare
 
 
 def result(chunk_blocks: int = 7, **sections: Any) -> Result:
