@@ -9,30 +9,22 @@ from dataclasses import dataclass, field
 
 from aggregator.books import FailureRecord, Outcome, RunBooks
 from aggregator.fleet import Fleet
-from aggregator.result import headline, result
+from aggregator.news import News, counted
+from aggregator.result import result
 from protocol.definition import Lane
 from protocol.errors import MessageRefusedError, RunIdTakenError, UnknownRunError
 from protocol.messages import (
-    CellProgress,
     Chunk,
     Failure,
     FailureKind,
     Finished,
-    Headline,
     Partial,
     Progress,
     RefusalReason,
     RunState,
 )
-from protocol.ranges import Range
 from protocol.results import Result
 from protocol.rpc_messages import CellMissing, Declare, Missing, RunStatus
-
-REMIND_SECONDS = 5.0
-"""How often the end of a run is repeated while late results show that somebody has not heard."""
-
-HEADLINE_SECONDS = 0.2
-"""How often the estimate for people who watch is computed."""
 
 BROKER = "broker"
 """Stands for host and consumer where a chunk came back as a dead letter."""
@@ -63,23 +55,6 @@ class Changes:
         return bool(self.runs)
 
 
-@dataclass(slots=True)
-class _News:
-    """What has not been told about a run yet."""
-
-    cells: set[int] = field(default_factory=set)
-    failed_attempts: list[int] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Told:
-    """What was last told about a run."""
-
-    sequence: int = 0
-    headline: Headline | None = None
-    headline_at: float = float("-inf")
-
-
 class Ledger:
     """All runs: the active ones in full, the ended ones as a summary.
 
@@ -99,10 +74,7 @@ class Ledger:
         self.active = {books.run: books for books in active}
         self.ended = {run.status.run: run for run in ended}
         self.changes = Changes()
-        self._news: dict[str, _News] = {}
-        self._told: dict[str, _Told] = {run: _Told() for run in self.active}
-        self._finished: list[Finished] = []
-        self._reminded: dict[str, float] = {}
+        self._news = News(epoch, self.active)
 
     # What arrives
 
@@ -123,7 +95,7 @@ class Ledger:
             self.changes.cells.add((books.run, partial.cell))
             self.changes.segments.add((books.run, partial.cell, segment))
         # A duplicate is news as well: its sender's scheduler has not heard that it is merged.
-        self._news_of(books.run).cells.add(partial.cell)
+        self._news.of(books.run).cells.add(partial.cell)
         if books.complete:
             self._end(books, RunState.FINISHED, None, now)
         elif books.failures:
@@ -143,10 +115,10 @@ class Ledger:
             return Outcome.LATE
         books.segment_of(failure)
         if not books.is_missing(failure):
-            self._news_of(books.run).cells.add(failure.cell)
+            self._news.of(books.run).cells.add(failure.cell)
             return Outcome.DUPLICATE
         # Its scheduler must hear of every failed attempt, or it would wait for the chunk in vain.
-        self._news_of(books.run).failed_attempts.append(failure.attempt)
+        self._news.of(books.run).failed_attempts.append(failure.attempt)
         record = books.record(failure)
         if record is None:
             return Outcome.DUPLICATE
@@ -187,7 +159,7 @@ class Ledger:
         """Tell the pool's runs how many slots there are now."""
         for books in list(self.active.values()):
             if books.pool == pool:
-                self._news_of(books.run)
+                self._news.of(books.run)
                 if books.failures:
                     self._judge(books, now)
 
@@ -217,7 +189,7 @@ class Ledger:
             if books is None:
                 books = RunBooks(run, definition, request.pool, Lane(request.lane), now)
                 self.active[run] = books
-                self._told[run] = _Told()
+                self._news.begin(run)
                 self.changes.declared.add(run)
             books.pool, books.lane = request.pool, Lane(request.lane)  # a run may be moved
             books.term += 1
@@ -240,7 +212,7 @@ class Ledger:
                 raise unknown_run(run)
             return self._missing_of_ended(ended)
         cells = (
-            CellMissing(cell=cell, missing=_counted(books.missing(cell)))
+            CellMissing(cell=cell, missing=counted(books.missing(cell)))
             for cell in range(len(books.cells))
             if len(books.cells[cell].merged) < books.definition.blocks
         )
@@ -248,7 +220,7 @@ class Ledger:
             run=run,
             state=books.state,
             epoch=self.epoch,
-            sequence=self._told[run].sequence,
+            sequence=self._news.sequence(run),
             term=0,
             slots=self.fleet.slots(books.pool),
             consumers=self.fleet.consumers(books.pool),
@@ -276,13 +248,12 @@ class Ledger:
         books.failures.clear()
         self.ended.pop(books.run, None)
         self.active[books.run] = books
-        self._told[books.run] = _Told()
+        self._news.begin(books.run)
         self.changes.runs[books.run] = books
         self.changes.reopened.add(books.run)
         # Where it ended in this very batch, its end must be neither written nor told.
         self.changes.failures = [kept for kept in self.changes.failures if kept[0] != books.run]
         self.changes.results.pop(books.run, None)
-        self._finished = [event for event in self._finished if event.run != books.run]
         return declaration(books)
 
     def status(self, run: str | None, now: float) -> list[RunStatus]:
@@ -312,15 +283,7 @@ class Ledger:
 
     def take_events(self, now: float) -> list[Progress | Finished]:
         """Return what must be published once the changes are committed."""
-        events: list[Progress | Finished] = [
-            self._progress(self.active[run], news, now)
-            for run, news in self._news.items()
-            if run in self.active
-        ]
-        events.extend(self._finished)
-        self._news.clear()
-        self._finished.clear()
-        return events
+        return self._news.take(self.active, self.fleet, now)
 
     # Within
 
@@ -335,13 +298,8 @@ class Ledger:
         if definition != ended.definition_hash:
             text = f"run '{run}' has another definition"
             raise MessageRefusedError(RefusalReason.WRONG_DEFINITION, text)
-        if now - self._reminded.get(run, float("-inf")) >= REMIND_SECONDS:
-            self._reminded[run] = now
-            self._finished.append(_finished(ended))
+        self._news.remind(_finished(ended), now)
         return None
-
-    def _news_of(self, run: str) -> _News:
-        return self._news.setdefault(run, _News())
 
     def _judge(self, books: RunBooks, now: float) -> None:
         # Who was not heard yet may be able to compute what those heard so far cannot.
@@ -354,33 +312,10 @@ class Ledger:
         books.state, books.error, books.ended = state, error, now
         ended = EndedRun(run_status(books, now), books.definition.hash, books.term)
         del self.active[books.run]
-        del self._told[books.run]
-        self._news.pop(books.run, None)
         self.ended[books.run] = ended
         self.changes.runs[books.run] = books
         self.changes.results[books.run] = result(books, now)
-        self._finished.append(_finished(ended))
-
-    def _progress(self, books: RunBooks, news: _News, now: float) -> Progress:
-        told = self._told[books.run]
-        told.sequence += 1
-        if now - told.headline_at >= HEADLINE_SECONDS:
-            told.headline, told.headline_at = headline(books), now
-        return Progress(
-            run=books.run,
-            epoch=self.epoch,
-            sequence=told.sequence,
-            cells=tuple(
-                CellProgress(cell=cell, merged=_counted(books.cells[cell].merged))
-                for cell in sorted(news.cells)
-            ),
-            failed_attempts=tuple(news.failed_attempts),
-            slots=self.fleet.slots(books.pool),
-            consumers=self.fleet.consumers(books.pool),
-            merged_blocks=books.merged_blocks,
-            cpu_seconds=books.cpu_seconds,
-            headline=told.headline,
-        )
+        self._news.end(_finished(ended))
 
     def _missing_of_ended(self, ended: EndedRun) -> Missing:
         return Missing(
@@ -434,7 +369,3 @@ def _finished(ended: EndedRun) -> Finished:
         term=ended.term,
         state=ended.status.state,
     )
-
-
-def _counted(ranges: Iterable[Range]) -> tuple[tuple[int, int], ...]:
-    return tuple((start, stop - start) for start, stop in ranges)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from aggregator.books import MAX_CPU_SECONDS, MAX_FAILURES, Outcome
 from aggregator.fleet import ALIVE_SECONDS
-from aggregator.ledger import HEADLINE_SECONDS, REMIND_SECONDS, Ledger
+from aggregator.ledger import Ledger
+from aggregator.news import HEADLINE_SECONDS, REMIND_SECONDS
 from protocol.definition import Definition, Lane
 from protocol.errors import MessageRefusedError, RunIdTakenError, UnknownRunError
 from protocol.messages import (

@@ -1,0 +1,121 @@
+"""What has not been told about runs yet, and how it becomes events; pure.
+
+It is collected while a batch is taken in, and taken once the batch is committed. What is true of a
+run stands in its books.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from aggregator.books import RunBooks
+from aggregator.fleet import Fleet
+from aggregator.result import headline
+from protocol.messages import CellProgress, Finished, Headline, Progress
+from protocol.ranges import Range
+
+REMIND_SECONDS = 5.0
+"""How often the end of a run is repeated while late results show that somebody has not heard."""
+
+HEADLINE_SECONDS = 0.2
+"""How often the estimate for people who watch is computed."""
+
+
+@dataclass(slots=True)
+class RunNews:
+    """What has not been told about a run yet."""
+
+    cells: set[int] = field(default_factory=set)
+    failed_attempts: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Told:
+    """What was last told about a run."""
+
+    sequence: int = 0
+    headline: Headline | None = None
+    headline_at: float = float("-inf")
+
+
+class News:
+    """The news of all runs.
+
+    Parameters
+    ----------
+    epoch
+        The store's epoch, which every progress carries.
+    runs
+        Those that are active from the start.
+    """
+
+    def __init__(self, epoch: int, runs: Iterable[str] = ()) -> None:
+        self._epoch = epoch
+        self._told = {run: _Told() for run in runs}
+        self._pending: dict[str, RunNews] = {}
+        self._finished: list[Finished] = []
+        self._reminded: dict[str, float] = {}
+
+    def begin(self, run: str) -> None:
+        """Take note that a run is active; where its end is not told yet, it never will be."""
+        self._told[run] = _Told()
+        self._finished = [event for event in self._finished if event.run != run]
+
+    def of(self, run: str) -> RunNews:
+        """Return what is to be told of an active run, to be added to; even nothing is told."""
+        return self._pending.setdefault(run, RunNews())
+
+    def sequence(self, run: str) -> int:
+        """Return the number of the last progress of an active run."""
+        return self._told[run].sequence
+
+    def end(self, finished: Finished) -> None:
+        """Tell that a run has ended, and nothing else of it."""
+        del self._told[finished.run]
+        self._pending.pop(finished.run, None)
+        self._finished.append(finished)
+
+    def remind(self, finished: Finished, now: float) -> None:
+        """Tell once more that a run has ended, unless that was done a moment ago."""
+        if now - self._reminded.get(finished.run, float("-inf")) >= REMIND_SECONDS:
+            self._reminded[finished.run] = now
+            self._finished.append(finished)
+
+    def take(
+        self, active: Mapping[str, RunBooks], fleet: Fleet, now: float
+    ) -> list[Progress | Finished]:
+        """Return the events that must be published, and start collecting anew."""
+        events: list[Progress | Finished] = [
+            self._progress(active[run], news, fleet, now)
+            for run, news in self._pending.items()
+            if run in active
+        ]
+        events.extend(self._finished)
+        self._pending.clear()
+        self._finished.clear()
+        return events
+
+    def _progress(self, books: RunBooks, news: RunNews, fleet: Fleet, now: float) -> Progress:
+        told = self._told[books.run]
+        told.sequence += 1
+        if now - told.headline_at >= HEADLINE_SECONDS:
+            told.headline, told.headline_at = headline(books), now
+        return Progress(
+            run=books.run,
+            epoch=self._epoch,
+            sequence=told.sequence,
+            cells=tuple(
+                CellProgress(cell=cell, merged=counted(books.cells[cell].merged))
+                for cell in sorted(news.cells)
+            ),
+            failed_attempts=tuple(news.failed_attempts),
+            slots=fleet.slots(books.pool),
+            consumers=fleet.consumers(books.pool),
+            merged_blocks=books.merged_blocks,
+            cpu_seconds=books.cpu_seconds,
+            headline=told.headline,
+        )
+
+
+def counted(ranges: Iterable[Range]) -> tuple[tuple[int, int], ...]:
+    """Return ranges as messages have them: first block and how many."""
+    return tuple((start, stop - start) for start, stop in ranges)
