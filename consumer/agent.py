@@ -13,19 +13,22 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from consumer import events as e
 from consumer.answers import Worker
+from consumer.fork_server import loading
 from consumer.policy import Policy
-from consumer.slots import Slots, check_server
+from consumer.slots import Slots
 from protocol.amqp_pika import Incoming, Link
 from protocol.definition import Lane
 from protocol.errors import (
     BrokerError,
     BrokerRefusedError,
     MessageRefusedError,
+    OtherBitsError,
     TopologyMissingError,
 )
 from protocol.messages import Chunk, ConsumerState, Finished, Partial, Telemetry, decode, encode
@@ -90,7 +93,6 @@ def run_agent(
     OtherBitsError
         The models' numbers would differ from those of other machines.
     """
-    check_server()
     host = socket.gethostname()
     worker = Worker(name or f"{host}-{secrets.token_hex(3)}", host)
     slots = slots or len(os.sched_getaffinity(0))
@@ -139,6 +141,7 @@ class Agent:
         self._lanes = {work_queue(pool, lane): lane for lane in Lane}
         self._link = Link(broker, self, worker.consumer, [(EVENTS, finished_key("*"))])
         self._slots = Slots(worker, self._watch, self._link.remove_reader, model_files)
+        self._held: list[int] | None = []  # slots to start once they can be forked
         self._signals = 0
         self._ready = False
         self._refused_since: float | None = None
@@ -147,6 +150,7 @@ class Agent:
         """Serve until the policy exits or `error` is set."""
         log.info("consumer %s: pool %s, %s", self._worker.consumer, self._pool, self._broker)
         try:
+            loading().add_done_callback(self._loaded)
             self._link.call_later(0.0, self._tick)
             self._link.call_later(0.0, self._heartbeat)
             self._link.run()
@@ -229,6 +233,19 @@ class Agent:
         self._handle(event)
         self._send_telemetry()
 
+    def _loaded(self, verdict: Future[str]) -> None:
+        """Pass on, from the thread that has loaded the kernels, what came of it."""
+        self._link.call_threadsafe(partial(self._on_loaded, verdict.result()))
+
+    def _on_loaded(self, verdict: str) -> None:
+        if verdict:
+            self.error = OtherBitsError(verdict)
+            self._link.close()
+            return
+        held, self._held = self._held or [], None
+        for slot in held:
+            self._slots.start(slot)
+
     def _tick(self) -> None:
         self._link.call_later(TICK_SECONDS, self._tick)
         self._handle(e.Tick())
@@ -255,14 +272,26 @@ class Agent:
             case e.StopConsuming():
                 self._link.stop_consuming()
             case e.StartSlot(slot):
-                self._slots.start(slot)
+                self._start_slot(slot)
             case e.KillSlot(slot):
-                self._slots.kill(slot)
+                self._kill_slot(slot)
             case e.Note(text):
                 log.warning("%s", text)
             case e.Exit():
                 self._send_telemetry(ConsumerState.STOPPED)
                 self._link.close()
+
+    def _start_slot(self, slot: int) -> None:
+        if self._held is None:
+            self._slots.start(slot)
+        else:
+            self._held.append(slot)
+
+    def _kill_slot(self, slot: int) -> None:
+        if self._held is None:
+            self._slots.kill(slot)
+        else:
+            self._held.remove(slot)
 
     def _heartbeat(self) -> None:
         self._link.call_later(TELEMETRY_SECONDS, self._heartbeat)

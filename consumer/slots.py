@@ -1,34 +1,25 @@
 """The slots as the agent sees them: processes that it starts, feeds, reads and kills.
 
 Nothing here waits for a slot: a body is smaller than a pipe's buffer, an answer is read once it
-has begun to arrive. Slots are forked from a server that has loaded numpy, so they start at once
-and share its memory.
+has begun to arrive. Slots are forked from a server that has loaded the kernels, so they start at
+once and share its memory.
 """
 
 import contextlib
-import logging
-import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 
 from consumer.answers import Worker
 from consumer.events import SlotCrashed, SlotDone, SlotReady
-from consumer.kernels.width import vector_environment
+from consumer.fork_server import start_server
 from consumer.slot import READY, slot_main
-from protocol.errors import OtherBitsError
 from protocol.messages import Failure, decode
 from protocol.model_file import ModelFile
 
-SINGLE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""One slot per core is all the parallelism there is; libraries must not add their own."""
 GOODBYE_SECONDS = 2.0
-
-log = logging.getLogger(__name__)
 
 SlotEvent = SlotReady | SlotDone | SlotCrashed
 
@@ -65,12 +56,12 @@ class Slots:
         self._worker, self._watch, self._unwatch = worker, watch, unwatch
         self._model_files = tuple(model_files)
         self._running: dict[int, _Process] = {}
-        self._context = start_server()
 
     def start(self, number: int) -> None:
-        """Start a slot's process; `SlotReady` follows."""
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
+        """Start a slot's process; `SlotReady` follows. It waits for the server where that loads."""
+        context = start_server()
+        ours, theirs = context.Pipe()
+        process = context.Process(
             target=slot_main,
             args=(theirs, self._worker, self._model_files),
             name=f"slot-{number}",
@@ -125,58 +116,3 @@ class Slots:
             with contextlib.suppress(ValueError):
                 return f"killed by {signal.Signals(-code).name}"
         return f"exit code {code}"
-
-
-def start_server() -> ForkServerContext:
-    """Start the process that slots are forked from, and return its context; it goes on loading.
-
-    The first time on a machine a timing chooses the width of vectors, which takes some seconds.
-    """
-    for name in SINGLE_THREAD:
-        os.environ[name] = "1"
-    os.environ.update(vector_environment())
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["consumer.preload"])
-    # A signal to the whole group must not end the server before the agent has drained. It inherits
-    # the mask; the tracker comes first because starting it resets the mask.
-    resource_tracker.ensure_running()
-    held = {signal.SIGINT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return context
-
-
-def check_server() -> None:
-    """Wait until slots can be forked, and make sure that they give the bits on record.
-
-    To be called before the loop that keeps heartbeats: whoever starts a process waits for the
-    server, and the first start on a machine compiles the kernels, which can take a minute.
-
-    Raises
-    ------
-    OtherBitsError
-        This machine must not compute.
-    """
-    log.info("loading the kernels; the first start on a machine compiles them")
-    context = start_server()
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_report, args=(theirs,), name="check", daemon=True)
-    try:
-        process.start()
-        theirs.close()
-        verdict = ours.recv()
-    except (EOFError, OSError) as error:
-        verdict = f"the process that slots are forked from has ended: {error}"
-    else:
-        process.join(GOODBYE_SECONDS)
-    if verdict:
-        raise OtherBitsError(verdict)
-
-
-def _report(pipe: Connection) -> None:
-    from consumer.preload import VERDICT  # noqa: PLC0415 - loaded in the server, and only there
-
-    pipe.send(VERDICT)

@@ -29,14 +29,14 @@ def consumer(
 ) -> None:
     """Simulate on this machine until Ctrl-C; running chunks are finished first."""
     from consumer.agent import run_agent  # noqa: PLC0415
-    from consumer.slots import start_server  # noqa: PLC0415
+    from consumer.fork_server import loading  # noqa: PLC0415
     from protocol.registry import Registry  # noqa: PLC0415
 
     files = options.read_model_files(model_files)
     Registry(files)  # refuses here what would end every slot
     pool = options.pool_name(pool)
     options.log_to_stderr()
-    start_server()  # before an address is waited for: it loads what slots need
+    loading()  # begins while an address is waited for
     broker = options.broker_of(amqp_url, password_file)
 
     def ready() -> None:

@@ -1,0 +1,81 @@
+"""The process that slots are forked from: started, loaded and checked in the background.
+
+The first start on a machine chooses the width of vectors by a timing and compiles the kernels,
+which can take a minute; whoever connects to a broker meanwhile must not wait for it.
+"""
+
+import functools
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import Future
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+
+from consumer.kernels.width import vector_environment
+
+SINGLE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""One slot per core is all the parallelism there is; libraries must not add their own."""
+
+log = logging.getLogger(__name__)
+
+
+@functools.cache
+def loading() -> Future[str]:
+    """Start the server, once, and return at once.
+
+    Returns
+    -------
+    Future[str]
+        Done when slots can be forked; says why none may be, empty when all is well.
+    """
+    future: Future[str] = Future()
+    # A daemon, because nobody waits for the kernels who has nothing to compute.
+    threading.Thread(target=_load, args=(future,), name="loading", daemon=True).start()
+    return future
+
+
+def start_server() -> ForkServerContext:
+    """Start the process that slots are forked from, and return its context; it goes on loading."""
+    for name in SINGLE_THREAD:
+        os.environ[name] = "1"
+    os.environ.update(vector_environment())
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["consumer.preload"])
+    # A signal to the whole group must not end the server before the agent has drained. It inherits
+    # the mask; the tracker comes first because starting it resets the mask.
+    resource_tracker.ensure_running()
+    held = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
+
+
+def _load(future: Future[str]) -> None:
+    log.info("loading the kernels; the first start on a machine compiles them")
+    try:
+        future.set_result(_verdict(start_server()))
+    except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for an answer
+        future.set_result(f"the process that slots are forked from did not start: {error!r}")
+
+
+def _verdict(context: ForkServerContext) -> str:
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_report, args=(theirs,), name="check", daemon=True)
+    process.start()  # returns once the server has loaded everything
+    theirs.close()
+    verdict: str = ours.recv()
+    process.join()
+    return verdict
+
+
+def _report(pipe: Connection) -> None:
+    from consumer.preload import VERDICT  # noqa: PLC0415 - loaded in the server, and only there
+
+    pipe.send(VERDICT)
