@@ -17,7 +17,8 @@ from typing import Any
 from ops.child_process import POLL_SECONDS, die_with_parent
 from protocol.errors import MontemqError, ServiceFailedError
 
-READY_SECONDS = 60.0
+READY_SECONDS = 600.0
+"""The first start on a machine compiles the kernels; what ends meanwhile is noticed at once."""
 
 
 @dataclass
