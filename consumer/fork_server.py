@@ -2,7 +2,6 @@
 
 The first start on a machine chooses the width of vectors by a timing and compiles the kernels,
 which can take a minute; whoever connects to a broker meanwhile must not wait for it.
-`python -m consumer.fork_server` does that beforehand.
 """
 
 import functools
@@ -10,7 +9,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from concurrent.futures import Future
 from multiprocessing import forkserver, resource_tracker
@@ -81,10 +79,3 @@ def _report(pipe: Connection) -> None:
     from consumer.preload import VERDICT  # noqa: PLC0415 - loaded in the server, and only there
 
     pipe.send(VERDICT)
-
-
-if __name__ == "__main__":
-    # By its name, not as the main module, which the server would load once more.
-    from consumer import fork_server
-
-    sys.exit(fork_server.loading().result() or 0)

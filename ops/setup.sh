@@ -51,6 +51,6 @@ prepare() {
   .venv/bin/pip install --quiet --require-hashes -r "$1" &&
     .venv/bin/pip install --quiet --no-deps -e . || fail "pip could not install the packages"
   echo "compiling the kernels for this processor …" >&2
-  .venv/bin/python -m consumer.fork_server || fail "the kernels cannot be used on this machine"
+  .venv/bin/python -m ops.warm_up || fail "the kernels cannot be used on this machine"
   echo "$stamp" >".venv/$1.stamp"
 }
