@@ -1,4 +1,4 @@
-"""Compile the kernels for this processor, so that the first consumer need not: part of setting up."""
+"""Compile the kernels for this processor: part of setting up, so that no consumer waits for it."""
 
 import sys
 
