@@ -6,6 +6,7 @@ is not decided here. Everything but `call_threadsafe` belongs to the thread that
 
 import logging
 import random
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,9 @@ class Link:
     ) -> None:
         self._broker, self._listener, self._name, self._bindings = broker, listener, name, bindings
         self._loop = IOLoop()
+        # One that a signal handler may take while its thread has it.
+        self._ending = threading.RLock()
+        self._ended = False
         self._parameters = connection_parameters(broker, name)
         self._connection: pika.SelectConnection | None = None
         self._channel: Channel | None = None
@@ -108,7 +112,9 @@ class Link:
         try:
             self._loop.start()
         finally:
-            self._loop.close()
+            with self._ending:
+                self._loop.close()
+                self._ended = True
 
     def close(self) -> None:
         """Send what is waiting, close the connection, and let `run` return."""
@@ -122,8 +128,10 @@ class Link:
             self._loop.stop()
 
     def call_threadsafe(self, callback: Callable[[], None]) -> None:
-        """Have the loop call back soon; from any thread, and from signal handlers."""
-        self._loop.add_callback_threadsafe(callback)
+        """Have the loop call back soon, or never if it has ended; from threads and signals."""
+        with self._ending:
+            if not self._ended:
+                self._loop.add_callback_threadsafe(callback)
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
         """Have the loop call back once."""

@@ -64,7 +64,7 @@ class Job:
         return answer
 
 
-def asian(run: str, *, seed: int = 1, blocks: int = 400, block_size: int = 128) -> Job:
+def asian(run: str, *, seed: int = 1, blocks: int = 400, block_size: int = 4096) -> Job:
     """Return the default contract of the model `asian`, about 1 s of CPU."""
     return _job(run, "asian", seed, blocks, block_size)
 

@@ -64,9 +64,11 @@ class Site:
         broker: Broker | None = None,
         plugin: bool = True,
         path: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> Service:
         """Start a consumer; `ready` waits for it."""
         more = {"PYTHONPATH": os.pathsep.join(filter(None, [str(PLUGIN) if plugin else "", path]))}
+        more |= environment or {}
         return self._service(("consumer", "--slots", str(slots), *options), broker, more)
 
     def start(self, *arguments: str, broker: Broker | None = None, path: str = "") -> Program:
