@@ -21,6 +21,7 @@ _LN2_HIGH, _LN2_LOW = 0.6931471804855391, 7.440617110012397e-11  # high: 32 bits
 _LOG2_E = 1.4426950408889634
 _TURN, _TURN_LOW = 6.283185307179586, 2.4492935982947064e-16  # 2 pi
 _TINY = 2.0**-1022
+_LOG_BIAS = 2.0**52 + 1023.0
 _ROOT_TURN, _ROOT_TURN_LOW = 2.5066282746310007, -1.8328579980459167e-16  # sqrt(2 pi)
 _FAR = 8.625
 """Where the quantile's second tail begins: sqrt(-2 log p) for p a little below 2**-53."""
@@ -57,7 +58,8 @@ def exp_bounded(x: float) -> float:
 def log(x: float) -> float:
     """Return the natural logarithm: minus infinity at 0, NaN below 0."""
     small = x < _TINY
-    result = _log_parts(x * 2.0**54 if small else x, 2.0**52 + 1023.0 + (54.0 if small else 0.0))
+    high, low = _log_parts(x * 2.0**54 if small else x, _LOG_BIAS + (54.0 if small else 0.0))
+    result = high + low
     result = result if x < math.inf else x  # infinity and NaN stay what they are
     result = -math.inf if x == 0.0 else result
     return math.nan if x < 0.0 else result
@@ -66,7 +68,8 @@ def log(x: float) -> float:
 @inlined
 def log_normal_range(x: float) -> float:
     """Return the same bits as `log`, sooner, for finite x >= 2**-1022; else nonsense."""
-    return _log_parts(x, 2.0**52 + 1023.0)
+    high, low = _log_parts(x, _LOG_BIAS)
+    return high + low
 
 
 @inlined
@@ -141,8 +144,11 @@ def _times_power_of_two(x: float, k: np.uint64) -> float:
 
 
 @inlined
-def _log_parts(x: float, bias: float) -> float:
-    """Return log(x) - log(2) (bias - 2**52 - 1023): x = 2**k (1 + f), s = f / (2 + f)."""
+def _log_parts(x: float, bias: float) -> tuple[float, float]:
+    """Return two numbers whose sum is log(x) - log(2) (bias - 2**52 - 1023).
+
+    With x = 2**k (1 + f) and s = f / (2 + f). The first number is 0 or larger than the second.
+    """
     bits = to_bits(x) + _ONE_OVER_SQRT_HALF
     k = from_bits((bits >> _EXPONENT_SHIFT) | _TWO_TO_52_BITS) - bias
     f = from_bits((bits & _MANTISSA) + _SQRT_HALF_BITS) - 1.0
@@ -157,21 +163,21 @@ def _log_parts(x: float, bias: float) -> float:
     p = fma(p, z, 0.666666666666667)
     square = 0.5 * f * f
     low = fma(k, _LN2_LOW, s * fma(p, z, square))
-    return fma(k, _LN2_HIGH, f - (square - low))
+    return k * _LN2_HIGH, f - (square - low)  # the product is exact
 
 
 @inlined
 def normal_cdf(x: float) -> float:
     """Return the standard normal distribution function: 0 below -38.5.
 
-    Below 0 it is exp(-y^2/2) times a smooth function over y + 1, y = -x, with the rounding errors
-    of square, sum and quotient carried along; above 0, 1 minus that.
+    Below 0 it is exp(-y^2/2) times a smooth function over y + 1.25, y = -x, with the rounding
+    errors of square, sum and quotient carried along; above 0, 1 minus that.
     """
     y = x if x >= 0.0 else -x
     y = 39.0 if y > 39.0 else y
     numerator, rest = _scaled_tail(y)
-    below = y + 1.0
-    below_rest = (y - below) + 1.0 if y >= 1.0 else (1.0 - below) + y
+    below = y + 1.25
+    below_rest = (y - below) + 1.25 if y >= 1.25 else (1.25 - below) + y
     quotient = numerator / below
     rest = (fma(-quotient, below, numerator) + (rest - quotient * below_rest)) / below
     half = 0.5 * y
@@ -190,7 +196,10 @@ def normal_quantile(p: float) -> float:
     u = p - 1/2, and two the tails, in r = sqrt(-2 log p); they give r - |x|, which is small.
     """
     lower = 1.0 - p if p > 0.5 else p
-    r, rest = _root(-2.0 * log(lower))
+    small = lower < _TINY
+    bias = _LOG_BIAS + (54.0 if small else 0.0)
+    high, low = _log_parts(lower * 2.0**54 if small else lower, bias)
+    r, rest = _root(high, low)
     near = _quantile_near(lower, r, rest)
     s = r - 8.5
     above = fma(1.9576334073662625e-16, s, 2.9163146438939587e-12)
@@ -209,8 +218,10 @@ def normal_quantile(p: float) -> float:
     below = fma(below, s, 0.06270967941997188)
     below = fma(below, s, 0.3979832837326459)
     below = fma(below, s, 1.0)
-    below_half = r - above / below if r > _FAR else near
+    far = r - fma(-rest, fma(fma(0.000112, s, -0.00452), s, 0.0588), above / below)
+    below_half = far if r > _FAR else near
     below_half = math.inf if lower == 0.0 else below_half
+    below_half = below_half if lower >= 0.0 else math.nan
     return below_half if p > 0.5 else 0.0 - below_half
 
 
@@ -224,7 +235,8 @@ def normal_quantile_near(p: float) -> float:
 @inlined
 def quantile_root(p: float) -> tuple[float, float]:
     """Return the first half of `normal_quantile_near`, for loops that do better with two."""
-    return _root(-2.0 * log_normal_range(1.0 - p if p > 0.5 else p))
+    high, low = _log_parts(1.0 - p if p > 0.5 else p, _LOG_BIAS)
+    return _root(high, low)
 
 
 @inlined
@@ -235,17 +247,17 @@ def quantile_from_root(p: float, r: float, rest: float) -> float:
 
 
 @inlined
-def _root(w: float) -> tuple[float, float]:
-    """Return the square root and about what its rounding lost."""
-    root = np.sqrt(w)
-    q = root - 2.25
-    # 0.5 / root to a fifth is enough, and only where the quantile is smaller than the root.
-    return root, fma(-root, root, w) * fma(fma(0.0057, q, -0.0622), q, 0.2222)
+def _root(high: float, low: float) -> tuple[float, float]:
+    """Return r near sqrt(-2 (high + low)), of the parts of a logarithm, and what r^2 lacks."""
+    log_sum = high + low
+    square, square_rest = -2.0 * log_sum, -2.0 * ((high - log_sum) + low)
+    root = np.sqrt(square)
+    return root, fma(-root, root, square) + square_rest
 
 
 @inlined
 def _quantile_near(lower: float, r: float, rest: float) -> float:
-    """Return |x| for 2**-53 <= lower <= 1/2, r + rest = sqrt(-2 log(lower))."""
+    """Return |x| for 2**-53 <= lower <= 1/2, r^2 + rest = -2 log(lower)."""
     u = 0.5 - lower
     lost = (0.5 - u) - lower
     z = u * u
@@ -267,15 +279,15 @@ def _quantile_near(lower: float, r: float, rest: float) -> float:
     below = fma(below, s, 49.168931922853595)
     below = fma(below, s, 1.0)
     q = r - 2.25
-    tail_above = fma(1.0918242978692095e-11, q, 3.268776029676739e-08)
-    tail_above = fma(tail_above, q, 4.57076449537129e-06)
-    tail_above = fma(tail_above, q, 0.0001959539814251543)
-    tail_above = fma(tail_above, q, 0.003708013946998475)
-    tail_above = fma(tail_above, q, 0.0367392390579325)
-    tail_above = fma(tail_above, q, 0.20760471938114072)
-    tail_above = fma(tail_above, q, 0.6773332966201304)
-    tail_above = fma(tail_above, q, 1.1802144503380734)
-    tail_above = fma(tail_above, q, 0.8419592959009244)
+    tail_above = fma(-3.893914966727354e-09, q, -6.878529207423563e-07)
+    tail_above = fma(tail_above, q, -3.4093142971755346e-05)
+    tail_above = fma(tail_above, q, -0.0007143251094273576)
+    tail_above = fma(tail_above, q, -0.007620945127482411)
+    tail_above = fma(tail_above, q, -0.04556495574670206)
+    tail_above = fma(tail_above, q, -0.15582313189771171)
+    tail_above = fma(tail_above, q, -0.2829069414887076)
+    tail_above = fma(tail_above, q, -0.2092732755153958)
+    tail_above = fma(tail_above, q, -8.171972407558155e-05)
     tail_below = fma(4.637343237737305e-09, q, 8.557073440232678e-07)
     tail_below = fma(tail_below, q, 4.591689329815909e-05)
     tail_below = fma(tail_below, q, 0.0010810388971098546)
@@ -291,34 +303,36 @@ def _quantile_near(lower: float, r: float, rest: float) -> float:
     # What u lost, times dx/du = sqrt(2 pi) exp(x^2 / 2), to a few percent.
     half = 0.5 * inside * inside
     slope = fma(fma(fma(0.2, half, 0.5), half, 1.0), half, 1.0) * _ROOT_TURN
-    return fma(lost, slope, inside) if middle else r - (ratio - rest)
+    # 0.5 / r to a fifth; r - 0.842 is exact where the quantile is much smaller than r.
+    outside = (r - 0.842041015625) - fma(-rest, fma(fma(0.0057, q, -0.0622), q, 0.2222), ratio)
+    return fma(lost, slope, inside) if middle else outside
 
 
 @inlined
 def _scaled_tail(y: float) -> tuple[float, float]:
-    """Return Phi(-y) exp(y^2 / 2) (y + 1) and what its rounding lost, 0 <= y <= 39."""
+    """Return Phi(-y) exp(y^2 / 2) (y + 1.25) and what its rounding lost, 0 <= y <= 39."""
     t = (y - 5.0) / (y + 5.0)
-    p = fma(7.708773385520926e-10, t, 4.034412964158129e-09)
-    p = fma(p, t, 3.5266557310223893e-10)
-    p = fma(p, t, -3.207753964298756e-08)
-    p = fma(p, t, -2.1952726416870693e-08)
-    p = fma(p, t, 1.9895394323454575e-07)
-    p = fma(p, t, 1.247057336196399e-07)
-    p = fma(p, t, -1.3100047217733847e-06)
-    p = fma(p, t, -6.895054541690415e-08)
-    p = fma(p, t, 9.061204819492562e-06)
-    p = fma(p, t, -9.89647157938759e-06)
-    p = fma(p, t, -5.3608038158323424e-05)
-    p = fma(p, t, 0.0001823342032079856)
-    p = fma(p, t, 7.791691259167139e-06)
-    p = fma(p, t, -0.0016760723489583045)
-    p = fma(p, t, 0.006522000656231884)
-    p = fma(p, t, -0.015170415402476435)
-    p = fma(p, t, 0.024536963244460953)
-    p = fma(p, t, -0.02640104296629539)
-    p = fma(p, t, 0.010002352385205035)
-    p = fma(p, t, 0.031030368425963236)
-    p = fma(p, t, -0.0915522818340088)
+    p = fma(7.126997601847378e-10, t, 3.891609242548944e-09)
+    p = fma(p, t, 8.095736635351469e-10)
+    p = fma(p, t, -3.0654220676341874e-08)
+    p = fma(p, t, -2.4701740102726434e-08)
+    p = fma(p, t, 1.8916090109982844e-07)
+    p = fma(p, t, 1.4398239707232447e-07)
+    p = fma(p, t, -1.2491675532264328e-06)
+    p = fma(p, t, -2.3771991635147105e-07)
+    p = fma(p, t, 8.743685807969353e-06)
+    p = fma(p, t, -8.23536642691283e-06)
+    p = fma(p, t, -5.336771165539697e-05)
+    p = fma(p, t, 0.00016722733255432798)
+    p = fma(p, t, 4.13609021053417e-05)
+    p = fma(p, t, -0.0016211846645600766)
+    p = fma(p, t, 0.005927289567060054)
+    p = fma(p, t, -0.012922572764828276)
+    p = fma(p, t, 0.018683488122537815)
+    p = fma(p, t, -0.014437204895252914)
+    p = fma(p, t, -0.010218616930826815)
+    p = fma(p, t, 0.06004757139746406)
+    p = fma(p, t, -0.1274166706500118)
     rest = p * t
-    value = 0.46151582985003775 + rest
-    return value, (0.46151582985003775 - value) + rest
+    value = 0.48074565609378933 + rest
+    return value, (0.48074565609378933 - value) + rest
