@@ -4,6 +4,7 @@ The first start on a machine chooses the width of vectors by a timing and compil
 which can take a minute; whoever connects to a broker meanwhile must not wait for it.
 """
 
+import contextlib
 import functools
 import logging
 import multiprocessing
@@ -78,4 +79,5 @@ def _verdict(context: ForkServerContext) -> str:
 def _report(pipe: Connection) -> None:
     from consumer.preload import VERDICT  # noqa: PLC0415 - loaded in the server, and only there
 
-    pipe.send(VERDICT)
+    with contextlib.suppress(BrokenPipeError):  # the agent has ended meanwhile
+        pipe.send(VERDICT)

@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ops.child_process import POLL_SECONDS, die_with_parent
+from ops.child_process import (
+    POLL_SECONDS,
+    Process,
+    descendants,
+    die_with_parent,
+    wait_until_gone,
+)
 from protocol.errors import MontemqError, ServiceFailedError
 
 READY_SECONDS = 600.0
@@ -46,6 +52,7 @@ class Service:
     quiet: bool
     process: subprocess.Popen[bytes] = field(init=False)
     started: float = field(init=False, default=0.0)
+    _family: list[Process] = field(init=False, default_factory=list)
 
     def start(self) -> None:
         """Start the process; it gets ready to connect, and then waits for `connect`."""
@@ -94,6 +101,7 @@ class Service:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if the process still runs."""
+        self._family = descendants(self.process.pid)
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 
@@ -106,6 +114,13 @@ class Service:
             self.process.wait()
         if self.process.stdin is not None:
             self.process.stdin.close()
+
+    def wait_for_family(self, seconds: float) -> None:
+        """Wait for the processes that it had when it was last signalled: slots end by themselves.
+
+        What is left after so many seconds is killed.
+        """
+        wait_until_gone(self._family, seconds)
 
     @property
     def _ready_file(self) -> Path:

@@ -49,6 +49,7 @@ class Stack:
         self.aggregator: Service | None = None
         self.consumers: list[Service] = []
         self._node: PrivateBroker | None = None
+        self._killed: list[Service] = []
         self._quiet = quiet
         self._models = [
             word
@@ -121,6 +122,7 @@ class Stack:
     def kill(self, service: Service) -> None:
         """Kill a consumer as a power cut would, and do not start it again."""
         self.consumers.remove(service)
+        self._killed.append(service)
         service.signal(signal.SIGKILL)
         service.stop(STOP_SECONDS)
 
@@ -161,6 +163,8 @@ class Stack:
                 service.signal(signal.SIGTERM)
             for service in group:
                 service.stop(max(1.0, deadline - time.monotonic()))
+        for service in (*self._services(), *self._killed):
+            service.wait_for_family(STOP_SECONDS)
         if self._node is not None:
             self._node.stop()
         shutil.rmtree(self.scratch, ignore_errors=True)
