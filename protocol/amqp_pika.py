@@ -6,7 +6,6 @@ is not decided here. Everything but `call_threadsafe` belongs to the thread that
 
 import logging
 import random
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -89,9 +88,6 @@ class Link:
     ) -> None:
         self._broker, self._listener, self._name, self._bindings = broker, listener, name, bindings
         self._loop = IOLoop()
-        # One that a signal handler may take while its thread has it.
-        self._ending = threading.RLock()
-        self._ended = False
         self._parameters = connection_parameters(broker, name)
         self._connection: pika.SelectConnection | None = None
         self._channel: Channel | None = None
@@ -112,9 +108,7 @@ class Link:
         try:
             self._loop.start()
         finally:
-            with self._ending:
-                self._loop.close()
-                self._ended = True
+            self._loop.close()
 
     def close(self) -> None:
         """Send what is waiting, close the connection, and let `run` return."""
@@ -128,10 +122,8 @@ class Link:
             self._loop.stop()
 
     def call_threadsafe(self, callback: Callable[[], None]) -> None:
-        """Have the loop call back soon, or never if it has ended; from threads and signals."""
-        with self._ending:
-            if not self._ended:
-                self._loop.add_callback_threadsafe(callback)
+        """Have the loop call back soon; from any thread, and from signal handlers."""
+        self._loop.add_callback_threadsafe(callback)
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
         """Have the loop call back once."""
