@@ -29,7 +29,11 @@ REFERENCES = {"price": ASIAN_REFERENCE, "pi": math.pi}
 
 
 def assert_near_the_truth(result: dict[str, Any]) -> None:
-    for name, estimate in result["cells"][0]["outputs"].items():
+    outputs = result["cells"][0]["outputs"]
+    known = REFERENCES.keys() & outputs.keys()
+    assert known
+    for name in known:
+        estimate = outputs[name]
         assert estimate["standard_error"] > 0
         off = abs(estimate["mean"] - REFERENCES[name])
         assert off <= SIGMAS * estimate["standard_error"]
