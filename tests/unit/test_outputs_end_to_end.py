@@ -36,7 +36,7 @@ def outputs(found: Result, cell: int = 0) -> dict[str, Estimate]:
 
 
 def test_a_bump_is_the_difference_of_two_cells_with_common_random_numbers() -> None:
-    bump = outputs(result(outputs={"bump": {"volatility": 0.01}}))
+    bump = outputs(result(outputs={"names": ["price"], "bump": {"volatility": 0.01}}))
     pair = result(
         cells=[{"volatility": 0.2}, {"volatility": 0.2 + 0.01}],
         sampling={"common_random_numbers": True},
