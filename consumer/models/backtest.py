@@ -83,7 +83,11 @@ class Backtest(Model):
     ] = None
     weights: Annotated[
         tuple[Weight, ...] | None,
-        Field(max_length=MAX_LEGS, description="Of the legs; equal ones that add up to 1 if none"),
+        Field(
+            max_length=MAX_LEGS,
+            description="Of the legs; equal ones that add up to 1 if none",
+            json_schema_extra={"unit": "1"},
+        ),
     ] = None
     first_date: Annotated[
         str | None, Field(description="First day whose price is used, as 2005-01-31")
@@ -131,7 +135,12 @@ class Backtest(Model):
     ] = None
     max_leverage: Annotated[
         float | None,
-        Field(gt=0, le=100, description="Largest position under a volatility target; 3 if none"),
+        Field(
+            gt=0,
+            le=100,
+            description="Largest position under a volatility target; 3 if none",
+            json_schema_extra={"unit": "1"},
+        ),
     ] = None
     days_per_year: Annotated[
         float,

@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from consumer.blocks import block_simulation
+from consumer.kernels.width import vector_environment
 from ops.stack import Stack
 from producer.runfile import Submission, parse, submission
 from producer.session import RunSession
@@ -74,7 +76,11 @@ def latency(stack: Stack, _: int) -> dict[str, float]:
 
 
 def efficiency(stack: Stack, cores: int) -> dict[str, float]:
-    """Compare half-second chunks with the same blocks in a multiprocessing pool."""
+    """Compare half-second chunks with the same blocks in a multiprocessing pool.
+
+    The pool computes with vectors of the width that slots have chosen.
+    """
+    os.environ.update(vector_environment())
     model = validated(load_model("asian"), {})
     began = time.perf_counter()
     count = 0
@@ -99,11 +105,10 @@ def efficiency(stack: Stack, cores: int) -> dict[str, float]:
 
 def _simulate(task: tuple[Model, int, int]) -> int:
     model, first, blocks = task
+    # What a slot does for a chunk, without its messages.
+    simulate = block_simulation(model, Sampling(), model.outputs, bump={}, tally=None)
     streams = (BlockStream(1, 0, first + i, model.block_size) for i in range(blocks))
-    return collect(
-        (model.simulate(stream, Sampling(), model.outputs) for stream in streams),
-        model.block_size,
-    ).samples
+    return collect(map(simulate, streams), model.block_size).samples
 
 
 def _job(content: dict[str, Any], samples: int) -> Submission:
