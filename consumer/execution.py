@@ -92,13 +92,21 @@ def _model(chunk: Chunk, load: Callable[[str], type[Model]]) -> Model:
             text = f"model '{chunk.model}' has no output '{output}'"
             raise _ChunkError(FailureKind.INVALID_PARAMS, text)
     try:
-        cell = validated(model, chunk.params)
+        cell = validated(model, chunk.params, complete=True)
+        _check_complete(cell, chunk)
         cell.check_sampling(chunk.sampling, chunk.block_size)
     except UnsupportedError as error:
         raise _ChunkError(FailureKind.UNSUPPORTED_MODEL, str(error)) from None
     except (UsageError, ValueError) as error:
         raise _ChunkError(FailureKind.INVALID_PARAMS, str(error)) from None
     return cell
+
+
+def _check_complete(cell: Model, chunk: Chunk) -> None:
+    """Refuse parameters that leave something to this machine's defaults."""
+    missing = [name for name in cell.params() if name not in chunk.params]
+    if missing:
+        raise UsageError(f"params.{missing[0]} is missing; a chunk has all parameters")
 
 
 def _tally(chunk: Chunk) -> Tally | None:

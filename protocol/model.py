@@ -228,11 +228,26 @@ def bumped(cell: Model, bump: Mapping[str, int | float]) -> Model:
                 f"outputs.bump.{name} = {amount!r}: the cell has no number as parameter '{name}'"
             )
         params[name] = value + amount
-    return validated(type(cell), params, "outputs.bump: params")
+    return validated(type(cell), params, "outputs.bump: params", complete=True)
 
 
-def validated(model: type[Model], params: Mapping[str, Any], where: str = "params") -> Model:
+def validated(
+    model: type[Model], params: Mapping[str, Any], where: str = "params", *, complete: bool = False
+) -> Model:
     """Return the model with these parameters; a list (as TOML has them) stands for a tuple.
+
+    Parameters
+    ----------
+    model
+        Its class.
+    params
+        By name.
+    where
+        What a complaint begins with.
+    complete
+        Whether the parameters come from a chunk, which has to say all of them. Validators of the
+        model find it as `info.context["complete"]`: what they would look up on this machine to
+        fill a gap, they are to refuse instead.
 
     Raises
     ------
@@ -241,7 +256,8 @@ def validated(model: type[Model], params: Mapping[str, Any], where: str = "param
     """
     try:
         return model.model_validate(
-            {name: tuple(v) if isinstance(v, list) else v for name, v in params.items()}
+            {name: tuple(v) if isinstance(v, list) else v for name, v in params.items()},
+            context={"complete": complete},
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]

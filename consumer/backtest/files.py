@@ -12,7 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from consumer.backtest.prices import ReferenceRates, Table, read_table
 from protocol.errors import UnsupportedError
@@ -21,6 +21,9 @@ ECB = "ecb"
 """The name of the packaged reference rates, where otherwise a path stands."""
 
 MAX_BYTES = 1 << 26
+FORBIDDEN = ("/dev", "/proc", "/sys")
+"""Where files are no data, but windows into the machine."""
+
 _PACKAGE, _ARCHIVE = "currency_converter", "eurofxref-hist.zip"
 
 
@@ -58,21 +61,35 @@ class PriceFile:
 
 
 def content_hash(name: str) -> str:
-    """Return the hash of a file as it is here and now.
+    """Return the hash of a file as it is here and now; for whoever declares a run.
 
     Raises
     ------
     UnsupportedError
-        There is no such file here, or none that can be read.
+        There is no such file here, or none that can be read; the text says which.
     """
     return _file(name).hash
+
+
+def check_hash(name: str, expected: str) -> None:
+    """Refuse a file with another hash in a sentence that helps whoever declares a run.
+
+    Raises
+    ------
+    UnsupportedError
+        The file is not here, or has another hash; the text says which hash.
+    """
+    if (found := content_hash(name)) != expected:
+        raise UnsupportedError(
+            f"data = {name!r} has the SHA-256 {found} here, the run needs {expected}"
+        )
 
 
 def price_table(name: str, expected: str) -> Table:
     """Return a file's prices once its hash is known to be the expected one.
 
-    The name comes from whoever published a chunk, so nothing of a file is parsed, and thereby
-    nothing of it told, before its hash agrees.
+    The name comes from whoever published a chunk, so nothing of a file is parsed before its hash
+    agrees, and nothing of it told: not its hash, nor whether there is one.
 
     Parameters
     ----------
@@ -84,27 +101,45 @@ def price_table(name: str, expected: str) -> Table:
     Raises
     ------
     UnsupportedError
-        The file is not here, or has another hash.
+        There is no such file with this hash; always the same sentence, whatever there is.
     ValueError
         It is no table of prices.
     """
-    file = _file(name)
+    absent = f"data = {name!r} with SHA-256 {expected} is not on this machine"
+    try:
+        file = _file(name)
+    except UnsupportedError:
+        raise UnsupportedError(absent) from None
     if file.hash != expected:
-        raise UnsupportedError(
-            f"data = {name!r} has the SHA-256 {file.hash} here, the run needs {expected}"
-        )
+        raise UnsupportedError(absent)
     return file.table
 
 
 def _file(name: str) -> PriceFile:
-    path = _packaged() if name == ECB else Path(name)
     try:
+        path = _packaged() if name == ECB else _allowed(name)
         info = path.stat()
     except (OSError, ValueError) as error:
         raise UnsupportedError(f"data = {name!r} cannot be read here: {_reason(error)}") from None
+    _check_kind(name, info)
+    return _read(name, path, (info.st_ino, info.st_size, info.st_mtime_ns))
+
+
+def _allowed(name: str) -> Path:
+    """Return where a file is, links followed, unless it is where no data are."""
+    path = os.path.realpath(name)
+    # As it is written too: /proc/self/cwd is a link that leads elsewhere.
+    for place in ("/" + os.path.normpath(name).lstrip("/"), path):
+        if any(PurePath(place).is_relative_to(root) for root in FORBIDDEN):
+            raise UnsupportedError(
+                f"data = {name!r} is not allowed: it should not be under {', '.join(FORBIDDEN)}"
+            )
+    return Path(path)
+
+
+def _check_kind(name: str, info: os.stat_result) -> None:
     if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_BYTES:
         raise UnsupportedError(f"data = {name!r} should be a file of at most {MAX_BYTES} bytes")
-    return _read(name, path, (info.st_ino, info.st_size, info.st_mtime_ns))
 
 
 @lru_cache(maxsize=8)
@@ -114,6 +149,7 @@ def _read(name: str, path: Path, stamp: tuple[int, int, int]) -> PriceFile:
     try:
         # Should it have become a pipe since it was looked at, nobody waits for a writer.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            _check_kind(name, os.fstat(file.fileno()))  # of what is read, not of what was there
             return PriceFile(name, file.read(MAX_BYTES))
     except OSError as error:
         raise UnsupportedError(f"data = {name!r} cannot be read here: {_reason(error)}") from None

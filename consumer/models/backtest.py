@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from consumer.backtest.files import ECB, content_hash, price_table
+from consumer.backtest.files import ECB, check_hash, content_hash, price_table
 from protocol.definition import Sampling
 from protocol.model import PORTABLE_ENGINE, Model
 from protocol.streams import BlockStream
@@ -206,10 +206,16 @@ class Backtest(Model):
         return self
 
     @model_validator(mode="after")
-    def _data_suffice(self) -> Self:
-        if self.data_hash is None:
+    def _data_suffice(self, info: ValidationInfo) -> Self:
+        if (info.context or {}).get("complete"):
+            # Whoever published a chunk has to know the data: nothing is looked up for them.
+            if self.data_hash is None:
+                raise ValueError("data_hash is missing; a chunk has all parameters")
+        elif self.data_hash is None:
             # Frozen for everybody else; the definition is to say which data its answer is of.
             object.__setattr__(self, "data_hash", content_hash(self.data))
+        else:
+            check_hash(self.data, self.data_hash)
         traded = len(self.prices()[0]) - 1 - self.warm_up
         if traded < LEAST_DAYS:
             raise ValueError(

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from consumer.backtest.files import content_hash
+from consumer.backtest.files import MAX_BYTES, content_hash
 from consumer.execution import execute
 from consumer.models.backtest import Backtest
 from producer.runfile import RunFile, parse, submission
 from protocol.definition import Sampling
 from protocol.errors import UnsupportedError, UsageError
-from protocol.messages import Failure, FailureKind, Partial
+from protocol.messages import Chunk, Failure, FailureKind, Partial
 from protocol.model import validated
 from protocol.streams import BlockStream
 from tests.support.backtest_golden import WORKER, chunk, hashes
@@ -205,22 +205,44 @@ def test_a_way_of_sampling_that_a_mode_cannot_have_is_refused(
         submission(run_file(**sections))
 
 
-def test_a_consumer_with_other_data_refuses_the_chunk_and_names_both_hashes(tmp_path: Path) -> None:
+def refusal(declared: Chunk) -> str:
+    failure = execute(declared, WORKER)
+    assert isinstance(failure, Failure)
+    assert failure.kind is FailureKind.UNSUPPORTED_MODEL
+    return failure.text
+
+
+def test_a_consumer_tells_nothing_of_data_that_a_chunk_does_not_know(tmp_path: Path) -> None:
     data = prices_csv(tmp_path / "prices.csv")
     params = {"data": data, "pair": "gold", "fast": 2, "slow": 5}
     declared = chunk(params)
     assert isinstance(execute(declared, WORKER), Partial)
     before = content_hash(data)
+    absent = f"data = {data!r} with SHA-256 {before} is not on this machine"
     prices_csv(tmp_path / "prices.csv", days=59)
-    failure = execute(declared, WORKER)
-    assert isinstance(failure, Failure)
-    assert failure.kind is FailureKind.UNSUPPORTED_MODEL
-    assert before in failure.text
-    assert content_hash(data) in failure.text
+    assert refusal(declared) == absent
+    with (tmp_path / "prices.csv").open("ab") as file:
+        file.truncate(MAX_BYTES + 1)
+    assert refusal(declared) == absent
     (tmp_path / "prices.csv").unlink()
-    failure = execute(declared, WORKER)
-    assert isinstance(failure, Failure)
-    assert failure.kind is FailureKind.UNSUPPORTED_MODEL
+    assert refusal(declared) == absent
+    (tmp_path / "prices.csv").mkdir()
+    assert refusal(declared) == absent
+
+
+def test_a_chunk_without_the_hash_of_its_data_is_refused_before_a_file_is_opened(
+    tmp_path: Path,
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("quartz,1,1\n")
+    texts = set()
+    for data in (secret, tmp_path / "none"):
+        params = {"data": str(data), "pair": "gold"}
+        answer = execute(chunk({}).model_copy(update={"params": params}), WORKER)
+        assert isinstance(answer, Failure)
+        assert answer.kind is FailureKind.INVALID_PARAMS
+        texts.add(answer.text)
+    assert texts == {"params: data_hash is missing; a chunk has all parameters"}
 
 
 def test_a_run_on_data_that_the_producer_does_not_have_is_refused() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from consumer.backtest.files import ECB, content_hash, price_table
+from consumer.backtest.files import ECB, check_hash, content_hash, price_table
 from consumer.backtest.prices import ReferenceRates, read_table
 from protocol.errors import UnsupportedError
 
@@ -87,7 +87,9 @@ def test_what_is_no_table_of_prices_is_refused(text: str, sentence: str) -> None
         read_table("p.csv", text)
 
 
-def test_a_file_with_another_hash_is_unsupported_and_both_hashes_are_named(tmp_path: Path) -> None:
+def test_a_file_with_another_hash_is_unsupported_and_its_own_is_named_to_the_producer_only(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "prices.csv"
     path.write_text(CSV)
     before = content_hash(str(path))
@@ -98,7 +100,9 @@ def test_a_file_with_another_hash_is_unsupported_and_both_hashes_are_named(tmp_p
     with pytest.raises(UnsupportedError) as caught:
         price_table(str(path), before)
     assert before in str(caught.value)
-    assert after in str(caught.value)
+    assert after not in str(caught.value)
+    with pytest.raises(UnsupportedError, match=f"{after} here, the run needs {before}"):
+        check_hash(str(path), before)
 
 
 def test_nothing_of_a_file_is_told_before_its_hash_agrees(tmp_path: Path) -> None:
@@ -123,6 +127,20 @@ def test_what_is_no_file_is_unsupported(tmp_path: Path) -> None:
             content_hash(str(path))
     with pytest.raises(UnsupportedError, match="cannot be read here: embedded null byte"):
         content_hash("/a\0b")
+
+
+@pytest.mark.parametrize(
+    "name", ["/proc/version", "//proc/version", "/usr/../dev/null", "/sys/kernel/uevent_seqnum"]
+)
+def test_windows_into_the_machine_are_no_data(name: str) -> None:
+    with pytest.raises(UnsupportedError, match="it should not be under /dev, /proc, /sys"):
+        content_hash(name)
+
+
+def test_a_link_to_a_window_into_the_machine_is_no_data(tmp_path: Path) -> None:
+    (tmp_path / "prices.csv").symlink_to("/proc/version")
+    with pytest.raises(UnsupportedError, match="it should not be under /dev, /proc, /sys"):
+        content_hash(str(tmp_path / "prices.csv"))
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:

@@ -78,7 +78,12 @@ def load(name: str) -> type[Model]:
 
 
 def chunk(**changes: Any) -> Chunk:
-    outputs = ("pi",) if changes.get("model", "pi") == "pi" else ("x",)
+    model = changes.get("model", "pi")
+    outputs = ("pi",) if model == "pi" else ("x",)
+    complete: dict[str, dict[str, Any]] = {
+        "broken": Broken().params(), "linear": Linear().params(),
+    }  # fmt: skip
+    changes["params"] = complete.get(model, {}) | changes.get("params", {})
     fields: dict[str, Any] = {
         "run": "r", "definition": bytes(32), "attempt": 3, "cell": 2, "first_block": 5,
         "blocks": 4, "block_size": 64, "model": "pi", "model_version": 1, "params": {},
@@ -256,6 +261,17 @@ def test_what_cannot_be_computed_here_is_a_failure_that_says_why(
 ) -> None:
     failure = failed(**changes)
     assert (failure.kind, failure.text) == (kind, text)
+
+
+def test_a_chunk_that_leaves_a_parameter_to_the_consumer_is_refused() -> None:
+    params = Linear().params()
+    del params["width"]
+    plain = chunk(model="linear")
+    assert isinstance(execute(plain, WORKER, load), Partial)
+    answer = execute(plain.model_copy(update={"params": params}), WORKER, load)
+    assert isinstance(answer, Failure)
+    assert answer.kind is FailureKind.INVALID_PARAMS
+    assert answer.text == "params.width is missing; a chunk has all parameters"
 
 
 def test_what_needs_a_file_that_is_not_here_is_unsupported_here_not_the_models_error() -> None:

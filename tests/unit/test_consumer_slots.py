@@ -12,6 +12,7 @@ import pytest
 
 from consumer import events as e
 from consumer.answers import Worker
+from consumer.models.asian import Asian
 from consumer.slots import SlotEvent, Slots
 from protocol.definition import Sampling
 from protocol.messages import Chunk, Failure, FailureKind, Partial, decode, encode
@@ -46,7 +47,8 @@ def fleet() -> Iterator[Fleet]:
 def chunk(model: str = "asian", blocks: int = 1, block_size: int = 64) -> bytes:
     work = Chunk(
         run="r", definition=bytes(32), attempt=1, cell=0, first_block=0, blocks=blocks,
-        block_size=block_size, model=model, model_version=2 if model == "asian" else 1, params={},
+        block_size=block_size, model=model, model_version=2 if model == "asian" else 1,
+        params=Asian().params() if model == "asian" else {},
         outputs=("price",) if model == "asian" else ("pi",), sampling=Sampling(), seed=1,
     )  # fmt: skip
     return encode(work)
