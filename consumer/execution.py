@@ -61,7 +61,7 @@ def execute(
     except NotFiniteError as error:
         block = chunk.first_block + next(i for i, b in enumerate(blocks) if not _is_finite(b))
         return failure(chunk, worker, FailureKind.NOT_FINITE, str(error), block)
-    except (ValueError, OverflowError, IndexError, TypeError) as error:
+    except Exception as error:  # noqa: BLE001 - `simulate` may have returned whatever it likes
         text = f"the model's block moments cannot be summed: {error}"
         return failure(chunk, worker, FailureKind.MODEL_ERROR, text)
     return Partial.model_validate(
@@ -81,6 +81,8 @@ def _model(chunk: Chunk, load: Callable[[str], type[Model]]) -> Model:
         model = load(chunk.model)
     except UsageError as error:
         raise _ChunkError(FailureKind.UNSUPPORTED_MODEL, str(error)) from None
+    except Exception as error:  # noqa: BLE001 - somebody else's code, as in `_simulate`
+        raise _ChunkError(FailureKind.MODEL_ERROR, _named(error)) from None
     if model.version != chunk.model_version:
         text = (
             f"model '{chunk.model}' has version {model.version} here, "
@@ -99,6 +101,8 @@ def _model(chunk: Chunk, load: Callable[[str], type[Model]]) -> Model:
         raise _ChunkError(FailureKind.UNSUPPORTED_MODEL, str(error)) from None
     except (UsageError, ValueError) as error:
         raise _ChunkError(FailureKind.INVALID_PARAMS, str(error)) from None
+    except Exception as error:  # noqa: BLE001 - a validator is somebody else's code too
+        raise _ChunkError(FailureKind.MODEL_ERROR, _named(error)) from None
     return cell
 
 
@@ -120,6 +124,8 @@ def _simulation(cell: Model, chunk: Chunk, tally: Tally | None) -> Simulate:
         return block_simulation(cell, chunk.sampling, chunk.outputs, chunk.bump, tally)
     except UsageError as error:
         raise _ChunkError(FailureKind.INVALID_PARAMS, str(error)) from None
+    except Exception as error:  # noqa: BLE001 - the bumped parameters are validated as well
+        raise _ChunkError(FailureKind.MODEL_ERROR, _named(error)) from None
 
 
 def _simulate(simulate: Simulate, chunk: Chunk) -> Iterator[BlockMoments]:
@@ -134,9 +140,12 @@ def _simulate(simulate: Simulate, chunk: Chunk) -> Iterator[BlockMoments]:
             raise _ChunkError(FailureKind.UNSUPPORTED_MODEL, str(error)) from None
         # A model is somebody else's code, and may raise whatever it likes.
         except Exception as error:  # noqa: BLE001
-            text = f"{type(error).__name__}: {error}"
-            raise _ChunkError(FailureKind.MODEL_ERROR, text, block) from None
+            raise _ChunkError(FailureKind.MODEL_ERROR, _named(error), block) from None
         yield moments
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _is_finite(block: BlockMoments) -> bool:

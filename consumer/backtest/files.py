@@ -9,6 +9,7 @@ import io
 import os
 import stat
 import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from importlib.util import find_spec
@@ -51,13 +52,19 @@ class PriceFile:
     def table(self) -> Table:
         """Its prices; ValueError where it is no table of prices."""
         if self.name == ECB:
-            with zipfile.ZipFile(io.BytesIO(self.content)) as archive:
-                text = archive.read(archive.namelist()[0]).decode()
-            return read_table("the reference rates", text, ReferenceRates)
+            return read_table("the reference rates", _unpacked(self.content), ReferenceRates)
         try:
             return read_table(self.name, self.content.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             raise ValueError(f"{self.name} is not UTF-8: {error}") from None
+
+
+def _unpacked(archive: bytes) -> str:
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as files:
+            return files.read(files.namelist()[0]).decode()
+    except (zipfile.BadZipFile, zlib.error, EOFError, IndexError, UnicodeDecodeError) as error:
+        raise ValueError(f"the reference rates are no archive of a text: {error}") from None
 
 
 def content_hash(name: str) -> str:

@@ -133,7 +133,10 @@ def read_table(name: str, text: str, kind: type[Table] = Table) -> Table:
     ValueError
         It is no such table.
     """
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    except csv.Error as error:  # which is no ValueError
+        raise ValueError(f"{name} is no CSV: {error}") from None
     header = [title.strip() for title in rows[0]] if rows else []
     while header and not header[-1]:  # the reference rates end each line with a comma
         header.pop()

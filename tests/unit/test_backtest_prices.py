@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from consumer.backtest.files import ECB, check_hash, content_hash, price_table
+from consumer.backtest.files import ECB, PriceFile, check_hash, content_hash, price_table
 from consumer.backtest.prices import ReferenceRates, read_table
 from protocol.errors import UnsupportedError
 
@@ -77,6 +77,7 @@ def test_what_is_no_pair_of_known_currencies_is_refused(pair: str) -> None:
         ("date,a,a\n", "should begin with a line of titles, all different"),
         ("date,,a\n", "should begin with a line of titles"),
         ("date,a,b\n2026-01-05,1\n", "row 2 of p.csv has 2 columns, the titles are 3"),
+        ("date,a\n2026-01-05," + "1" * 200_000, "p.csv is no CSV: field larger than field limit"),
         ("date,a\n05.01.2026,1\n", "row 2 of p.csv begins with '05.01.2026'; it should be a date"),
         ("date,a\n2026-01-05,1\n2026-01-05,1\n", "2026-01-05 meets 2026-01-05"),
         ("date,a\n2026-01-05,1\n2026-01-03,1\n2026-01-07,1\n", "2026-01-03 meets 2026-01-05"),
@@ -85,6 +86,12 @@ def test_what_is_no_pair_of_known_currencies_is_refused(pair: str) -> None:
 def test_what_is_no_table_of_prices_is_refused(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         read_table("p.csv", text)
+
+
+@pytest.mark.parametrize("archive", [b"", b"PK\5\6" + bytes(18), b"quartz" * 100])
+def test_reference_rates_that_are_no_archive_are_refused(archive: bytes) -> None:
+    with pytest.raises(ValueError, match="the reference rates are no archive of a text"):
+        _ = PriceFile(ECB, archive).table
 
 
 def test_a_file_with_another_hash_is_unsupported_and_its_own_is_named_to_the_producer_only(

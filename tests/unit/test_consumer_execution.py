@@ -30,7 +30,14 @@ class Broken(GeneratorModel):
     def _is_here(cls, what: str) -> str:
         if what == "absent":
             raise UnsupportedError("the file of this run is not here")
+        if what == "unvalidated":
+            raise KeyError("in a validator")
         return what
+
+    def check_sampling(self, sampling: Sampling, block_size: int) -> None:
+        super().check_sampling(sampling, block_size)
+        if self.what == "unchecked":
+            raise ZeroDivisionError("in check_sampling")
 
     def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
         values = rng.standard_normal((n, 1))
@@ -72,6 +79,8 @@ class Linear(GeneratorModel):
 
 def load(name: str) -> type[Model]:
     models: dict[str, type[Model]] = {"pi": Pi, "broken": Broken, "linear": Linear}
+    if name == "unloadable":
+        raise SyntaxError("in its module")
     if name not in models:
         raise UsageError(f"model = {name!r} is not installed")
     return models[name]
@@ -192,6 +201,35 @@ def test_a_model_that_raises_is_a_failure_of_that_block() -> None:
     assert (failure.kind, failure.block) == (FailureKind.MODEL_ERROR, 5)
     assert failure.text.startswith("KeyError: 'xxx")
     assert len(failure.text) == 2048
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"model": "unloadable"}, "SyntaxError: in its module"),
+        ({"model": "broken", "params": {"what": "unvalidated"}}, "KeyError: 'in a validator'"),
+        (
+            {"model": "broken", "params": {"what": "unchecked"}},
+            "ZeroDivisionError: in check_sampling",
+        ),
+    ],
+)
+def test_whatever_a_model_raises_before_its_first_block_is_a_failure(
+    changes: dict[str, Any], text: str
+) -> None:
+    failure = failed(**changes)
+    assert (failure.kind, failure.text, failure.block) == (FailureKind.MODEL_ERROR, text, None)
+
+
+def test_a_model_that_returns_no_moments_is_a_failure() -> None:
+    class Mute(Pi):
+        def simulate(self, *_: object) -> Any:
+            return None
+
+    answer = execute(chunk(), WORKER, lambda _: Mute)
+    assert isinstance(answer, Failure)
+    assert answer.kind is FailureKind.MODEL_ERROR
+    assert answer.text.startswith("the model's block moments cannot be summed")
 
 
 def test_a_model_that_returns_the_wrong_shape_is_a_failure() -> None:
