@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from consumer import events as e
 from consumer.answers import Worker
-from consumer.fork_server import loading
+from consumer.fork_server import loading, loading_again, server_lives
 from consumer.policy import Policy
 from consumer.slots import Slots
 from protocol.amqp_pika import Incoming, Link
@@ -244,7 +244,7 @@ class Agent:
             return
         held, self._held = self._held or [], None
         for slot in held:
-            self._slots.start(slot)
+            self._start_slot(slot)
 
     def _tick(self) -> None:
         self._link.call_later(TICK_SECONDS, self._tick)
@@ -282,16 +282,24 @@ class Agent:
                 self._link.close()
 
     def _start_slot(self, slot: int) -> None:
-        if self._held is None:
-            self._slots.start(slot)
-        else:
+        if self._held is None and not server_lives():
+            log.warning("the process that slots are forked from is gone; starting another one")
+            self._held = []
+            loading_again().add_done_callback(self._loaded)
+        if self._held is not None:
             self._held.append(slot)
+            return
+        try:
+            self._slots.start(slot)
+        except (OSError, EOFError) as error:
+            crashed = e.SlotCrashed(slot, f"it could not be started: {error!r}")
+            self._link.call_later(0.0, partial(self._handle, crashed))
 
     def _kill_slot(self, slot: int) -> None:
-        if self._held is None:
-            self._slots.kill(slot)
-        else:
+        if self._held is not None and slot in self._held:
             self._held.remove(slot)
+        else:
+            self._slots.kill(slot)
 
     def _heartbeat(self) -> None:
         self._link.call_later(TELEMETRY_SECONDS, self._heartbeat)

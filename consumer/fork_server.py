@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
+from typing import Any
 
 from consumer.kernels.width import vector_environment
 
@@ -39,6 +40,23 @@ def loading() -> Future[str]:
     return future
 
 
+def loading_again() -> Future[str]:
+    """Start the server anew, once `server_lives` has denied it; see `loading`."""
+    loading.cache_clear()
+    return loading()
+
+
+def server_lives() -> bool:
+    """Say, at once, whether the server runs; it can be killed at any time, for its memory too."""
+    pid = _server_pid()
+    try:  # without WNOWAIT, multiprocessing would not find its child any more
+        return pid is not None and (
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        )
+    except ChildProcessError:
+        return False
+
+
 def start_server() -> ForkServerContext:
     """Start the process that slots are forked from, and return its context; it goes on loading."""
     for name in SINGLE_THREAD:
@@ -56,6 +74,12 @@ def start_server() -> ForkServerContext:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
+
+
+def _server_pid() -> int | None:
+    server: Any = forkserver
+    pid: int | None = server._forkserver._forkserver_pid  # noqa: SLF001 - said nowhere else
+    return pid
 
 
 def _load(future: Future[str]) -> None:

@@ -6,6 +6,7 @@ once and share its memory.
 """
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from protocol.messages import Failure, decode
 from protocol.model_file import ModelFile
 
 GOODBYE_SECONDS = 2.0
+
+_SERVER_GONE = 255
+"""What multiprocessing takes for an exit code that no server is left to tell."""
 
 SlotEvent = SlotReady | SlotDone | SlotCrashed
 
@@ -58,7 +62,13 @@ class Slots:
         self._running: dict[int, _Process] = {}
 
     def start(self, number: int) -> None:
-        """Start a slot's process; `SlotReady` follows. It waits for the server where that loads."""
+        """Start a slot's process; `SlotReady` follows. It waits for the server where that loads.
+
+        Raises
+        ------
+        OSError, EOFError
+            It could not be started; the server may have ended.
+        """
         context = start_server()
         ours, theirs = context.Pipe()
         process = context.Process(
@@ -67,8 +77,13 @@ class Slots:
             name=f"slot-{number}",
             daemon=True,
         )
-        process.start()
-        theirs.close()
+        try:
+            process.start()
+        except (OSError, EOFError):
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         self._running[number] = _Process(process, ours)
         self._watch(number, ours.fileno())
 
@@ -94,12 +109,12 @@ class Slots:
 
     def kill(self, number: int) -> None:
         """Kill a slot's process; `SlotCrashed` follows."""
-        self._running[number].process.kill()
+        _kill(self._running[number].process)
 
     def close(self) -> None:
         """End all slots; whatever they compute is lost."""
         for slot in self._running.values():
-            slot.process.kill()
+            _kill(slot.process)
             slot.pipe.close()
         for slot in self._running.values():
             slot.process.join(GOODBYE_SECONDS)
@@ -109,10 +124,19 @@ class Slots:
         slot = self._running.pop(number)
         self._unwatch(slot.pipe.fileno())
         slot.pipe.close()
-        slot.process.kill()  # a pipe can be closed without the process being gone
+        _kill(slot.process)  # a pipe can be closed without the process being gone
         slot.process.join(GOODBYE_SECONDS)
         code = slot.process.exitcode
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
                 return f"killed by {signal.Signals(-code).name}"
         return f"exit code {code}"
+
+
+def _kill(process: ForkServerProcess) -> None:
+    """Kill a process, whose exit code is made up, too early, when its server has ended first."""
+    if process.exitcode == _SERVER_GONE and process.pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    else:
+        process.kill()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pika
 
@@ -82,6 +83,32 @@ def test_a_slot_that_is_killed_takes_neither_its_agent_nor_its_chunk_along(site:
     job.open()
     site.assert_answer(job, run.wait())
     assert consumer.running
+
+
+def test_a_consumer_goes_on_when_the_process_that_its_slots_are_forked_from_is_killed(
+    site: Site,
+) -> None:
+    site.aggregator().ready()
+    consumer = site.consumer(slots=2)
+    consumer.ready()
+    job = gate("server-killed", site.folder)
+    run = site.run(job, "--chunk-blocks", "1")
+    eventually(lambda: len(job.waiting()) == 2, "both slots compute")
+    slot, other = job.waiting()
+    # The parent is the second field after the name, which stands in parentheses.
+    server = int(Path(f"/proc/{slot}/stat").read_text("utf-8").rpartition(")")[2].split()[1])
+    assert server in [process.pid for process in descendants(consumer.pid)]
+    os.kill(server, signal.SIGKILL)
+    os.kill(slot, signal.SIGKILL)
+    consumer.says("the process that slots are forked from is gone; starting another one")
+    # The slot that was left computes on while another server loads, and a new one joins it.
+    eventually(lambda: len(set(job.waiting()) - {slot, other}) == 1, "a new slot computes")
+    assert other in job.waiting()
+    job.open()
+    site.assert_answer(job, run.wait())
+    assert consumer.running
+    consumer.send(signal.SIGTERM)
+    assert consumer.wait(10).code == 0
 
 
 def test_an_agent_that_is_killed_leaves_no_process_behind_even_in_the_middle_of_a_chunk(
