@@ -61,7 +61,7 @@ def start_server() -> ForkServerContext:
     """Start the process that slots are forked from, and return its context; it goes on loading."""
     for name in SINGLE_THREAD:
         os.environ[name] = "1"
-    os.environ.update(vector_environment())
+    os.environ.update(_vectors())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["consumer.preload"])
     # A signal to the whole group must not end the server before the agent has drained. It inherits
@@ -74,6 +74,12 @@ def start_server() -> ForkServerContext:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
+
+
+@functools.cache
+def _vectors() -> dict[str, str]:
+    """Ask once: a timing that fails takes its time, and would fail at every start of a slot."""
+    return vector_environment()
 
 
 def _server_pid() -> int | None:

@@ -160,6 +160,40 @@ def test_a_timing_that_fails_leaves_the_usual_width(
     assert not list(processor.glob("width-*"))
 
 
+ASKED_AGAIN = """
+import sys
+from consumer import fork_server
+from consumer.kernels import width
+width._processor = lambda: " fpu avx512f avx2 "
+if __name__ == "__main__":
+    sys.executable = sys.argv[1]
+    fork_server.forkserver.ensure_running = lambda: None
+    for _ in range(3):
+        fork_server.start_server()
+"""
+
+
+def test_a_timing_that_fails_is_not_tried_again_at_every_start_of_a_slot(tmp_path: Path) -> None:
+    script = tmp_path / "agent.py"
+    script.write_text(ASKED_AGAIN, encoding="utf-8")
+    result = subprocess.run(  # noqa: S603 - our own interpreter and text
+        [sys.executable, script, str(tmp_path / "missing")],
+        env=without_choice(tmp_path),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert result.stderr.count("the vector width is not chosen") == 1, result.stderr
+
+
+def without_choice(cache_base: Path) -> dict[str, str]:
+    """Return an environment with a cache of its own, in which no vectors are chosen by hand."""
+    chosen = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_CACHE_DIR")
+    plain = {name: value for name, value in os.environ.items() if name not in chosen}
+    path = os.pathsep.join(sys.path)
+    return {**plain, cache.CACHE_VARIABLE: str(cache_base), "PYTHONPATH": path}
+
+
 def test_a_choice_made_by_hand_is_kept(processor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = times(processor, monkeypatch, usual=3.0, wide=2.0)
     monkeypatch.setenv("NUMBA_CPU_NAME", "x86-64-v3")
