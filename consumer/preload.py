@@ -4,13 +4,18 @@ Importing it does the work, once, so that all slots share the memory of the mach
 but that process and its children has a reason to import it.
 """
 
+import contextlib
 import gc
+import hashlib
 import os
+import sys
 import threading
+from pathlib import Path
+from typing import Any
 
 from consumer import slot
 from consumer.golden import check
-from consumer.kernels.cache import one_at_a_time
+from consumer.kernels.cache import cache_directory, one_at_a_time
 from protocol.errors import OtherBitsError
 
 __all__ = ["VERDICT", "slot"]
@@ -20,15 +25,35 @@ POLL_SECONDS = 0.2
 
 def _verdict() -> str:
     try:
-        with (
-            one_at_a_time()
-        ):  # the first to come compiles, the others wait for what it leaves in the cache
+        marker = _marker()
+        # The first to come compiles, the others wait for what it leaves in the cache.
+        known = marker is not None and marker.exists()
+        with contextlib.nullcontext() if known else one_at_a_time():
             check()
+            if marker is not None and not known:
+                with contextlib.suppress(OSError):  # it saves time, no more
+                    marker.touch()
     except OtherBitsError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - a compiler may raise whatever it likes
         return f"the kernels cannot be compiled or loaded: {type(error).__name__}: {error}"
     return ""
+
+
+def _marker() -> Path | None:
+    """Return the file that says that all kernels are in the cache for just this machine code.
+
+    Its name has all that numba chooses machine code by, and the versions that it keeps apart.
+    """
+    directory = cache_directory()
+    if directory is None:
+        return None
+    import numba  # noqa: PLC0415 - a failure is to be told like all others
+    from numba.core.registry import cpu_target  # noqa: PLC0415
+
+    codegen: Any = cpu_target.target_context.codegen()
+    key = (numba.__version__, sys.version_info[:3], codegen.magic_tuple())
+    return directory / f"checked-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}"
 
 
 def _end_with(parent: int, loaded: threading.Event) -> None:
