@@ -66,6 +66,10 @@ PARAMS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
 _VECTOR_FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512dq", "avx512vl", "avx10.1")
 
 
+class NotComputedError(OtherBitsError):
+    """A golden chunk could not be computed at all: something is broken, if not the arithmetic."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One golden chunk."""
@@ -95,12 +99,12 @@ def digest(case: Case) -> str:
 
     Raises
     ------
-    OtherBitsError
+    NotComputedError
         It could not be computed at all.
     """
     answer = execute(case.chunk, Worker("golden", "golden"))
     if isinstance(answer, Failure):
-        raise OtherBitsError(f"golden chunk '{case.name}' failed: {answer.text}")
+        raise NotComputedError(f"golden chunk '{case.name}' failed: {answer.text}")
     return hashlib.sha256(canonical(answer.statistics.model_dump())).hexdigest()
 
 

@@ -7,6 +7,7 @@ but that process and its children has a reason to import it.
 import contextlib
 import gc
 import hashlib
+import logging
 import os
 import sys
 import threading
@@ -14,16 +15,35 @@ from pathlib import Path
 from typing import Any
 
 from consumer import slot
-from consumer.golden import check
-from consumer.kernels.cache import cache_directory, one_at_a_time
+from consumer.golden import NotComputedError, check
+from consumer.kernels.cache import MARKER, cache_directory, empty_cache, one_at_a_time
 from protocol.errors import OtherBitsError
 
 __all__ = ["VERDICT", "slot"]
 
 POLL_SECONDS = 0.2
 
+log = logging.getLogger(__name__)
+
 
 def _verdict() -> str:
+    error = _failure()
+    if error is not None and not _is_other_bits(error):
+        # Most likely a damaged file, which numba would read again at every start.
+        log.warning("%s; compiling all kernels again", _said(error))
+        with one_at_a_time():
+            empty_cache()
+        error = _failure()
+    if error is None or _is_other_bits(error):
+        return str(error or "")
+    return (
+        f"the kernels cannot be compiled or loaded, not even from an emptied cache "
+        f"('{cache_directory()}'): {_said(error)}"
+    )
+
+
+def _failure() -> Exception | None:
+    """Compile or load the kernels, check them, and return what went wrong."""
     try:
         marker = _marker()
         # The first to come compiles, the others wait for what it leaves in the cache.
@@ -33,11 +53,17 @@ def _verdict() -> str:
             if marker is not None and not known:
                 with contextlib.suppress(OSError):  # it saves time, no more
                     marker.touch()
-    except OtherBitsError as error:
-        return str(error)
     except Exception as error:  # noqa: BLE001 - a compiler may raise whatever it likes
-        return f"the kernels cannot be compiled or loaded: {type(error).__name__}: {error}"
-    return ""
+        return error
+    return None
+
+
+def _is_other_bits(error: Exception) -> bool:
+    return isinstance(error, OtherBitsError) and not isinstance(error, NotComputedError)
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, OtherBitsError) else f"{type(error).__name__}: {error}"
 
 
 def _marker() -> Path | None:
@@ -53,7 +79,7 @@ def _marker() -> Path | None:
 
     codegen: Any = cpu_target.target_context.codegen()
     key = (numba.__version__, sys.version_info[:3], codegen.magic_tuple())
-    return directory / f"checked-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}"
+    return directory / f"{MARKER}{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}"
 
 
 def _end_with(parent: int, loaded: threading.Event) -> None:

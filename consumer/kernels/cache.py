@@ -16,6 +16,9 @@ from pathlib import Path
 
 CACHE_VARIABLE = "MONTEMQ_CACHE_DIR"
 
+MARKER = "checked-"
+"""How the names of files begin that say that all kernels are in the cache."""
+
 
 @functools.cache
 def cache_directory() -> Path | None:
@@ -44,6 +47,17 @@ def one_at_a_time() -> Iterator[None]:
     with (directory / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
         yield
+
+
+def empty_cache() -> None:
+    """Remove all machine code, and what says that it is complete, as far as that can be done."""
+    directory = cache_directory()
+    if directory is None:
+        return
+    for pattern in (f"{MARKER}*", "**/*.nbi", "**/*.nbc"):
+        for path in directory.glob(pattern):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _candidates() -> list[Path]:

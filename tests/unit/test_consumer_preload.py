@@ -1,5 +1,6 @@
 import fcntl
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,18 @@ print(VERDICT)
 """
 
 
-def verdict(base: Path, **more: str) -> str:
+BROKEN_COMPILER = """
+from consumer import golden
+def check():
+    raise OSError("no compiler")
+golden.check = check
+"""
+
+
+def verdict(base: Path, program: str = SERVER, **more: str) -> str:
     """Return what a process that loads and checks kernels finds, with a cache of its own."""
     return subprocess.run(  # noqa: S603 - our own interpreter and text
-        [sys.executable, "-c", SERVER],
+        [sys.executable, "-c", program],
         env={
             **{name: value for name, value in os.environ.items() if name[:5] != "NUMBA"},
             CACHE_VARIABLE: str(base),
@@ -55,3 +64,22 @@ def test_other_machine_code_is_checked_under_the_lock_again(filled: Path) -> Non
     assert len(before) == 1
     assert verdict(filled, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="") == ""
     assert len(set(filled.glob("*/checked-*")) - before) == 1
+
+
+def test_a_truncated_file_in_the_cache_is_replaced(filled: Path) -> None:
+    indexes = sorted(filled.glob("**/*.nbi"))
+    assert indexes
+    for index in indexes:
+        os.truncate(index, 10)
+    assert verdict(filled) == ""
+    assert all(index.stat().st_size > 10 for index in indexes)
+    assert len(list(filled.glob("*/checked-*"))) == 1  # the other machine code went as well
+
+
+def test_a_cache_that_cannot_be_put_right_is_named(filled: Path) -> None:
+    broken = BROKEN_COMPILER + SERVER
+    assert re.fullmatch(
+        r"the kernels cannot be compiled or loaded, not even from an emptied cache "
+        rf"\('{filled}/kernels-[0-9a-f]+'\): OSError: no compiler",
+        verdict(filled, program=broken),
+    )
