@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from consumer.kernels.asian_terms import AsianCell
 
 
+LEAST_TIME = 1e-9
+"""Years, and shares of the maturity, below which doubles do not tell times apart well."""
+
+
 class Asian(Market):
     """Call or put on the average of the spot at the fixings, or on the spot against it."""
 
@@ -88,6 +92,10 @@ class Asian(Market):
                     raise ValueError(
                         f"fixing_times must increase, but {later!r} follows {earlier!r}"
                     )
+            if 0.0 < (first := times[times[0] == 0.0 and len(times) > 1]) < LEAST_TIME:
+                raise ValueError(
+                    f"fixing_times begin at {first!r} after 0, allowed is {LEAST_TIME!r} or later"
+                )
             if times[-1] > self.maturity:
                 raise ValueError(
                     f"fixing_times end at {times[-1]!r}, after maturity {self.maturity!r}"
@@ -102,10 +110,19 @@ class Asian(Market):
                 "fixing_times = (0.0,) fixes only the spot, which is known; "
                 "payoff = 'average_price' needs a fixing after time 0"
             )
-        if self.payoff == "average_strike" and dates.count == 1 and dates.times == (self.maturity,):
+        if self.payoff == "average_price":
+            return
+        if dates.count == 1 and dates.times == (self.maturity,):
             raise ValueError(
                 "payoff = 'average_strike' with its only fixing at maturity always pays 0; "
                 "give a fixing before maturity"
+            )
+        # Of log(spot at maturity / average), by volatility**2: a difference, lost in its rounding.
+        variance = self.maturity - 2.0 * dates.mean_time + dates.variance
+        if variance < LEAST_TIME * self.maturity:
+            raise ValueError(
+                f"fixing_times = {self.fixing_times!r:.80} are all too close to maturity "
+                f"{self.maturity!r} for payoff = 'average_strike'; give an earlier fixing"
             )
 
     def check_sampling(self, sampling: Sampling, block_size: int) -> None:

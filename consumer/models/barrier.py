@@ -48,7 +48,7 @@ class Barrier(Market):
     barrier: Annotated[
         float,
         Field(
-            gt=0,
+            ge=1e-12,
             le=1e9,
             description="Price that is watched: above the spot for up, below it for down",
             json_schema_extra={"unit": "currency"},

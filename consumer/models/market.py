@@ -30,7 +30,7 @@ class Market(Model):
     spot: Annotated[
         float,
         Field(
-            gt=0,
+            ge=1e-9,
             le=1e9,
             description="Price of the underlying at time 0",
             json_schema_extra={"unit": "currency"},
@@ -66,7 +66,7 @@ class Market(Model):
     volatility: Annotated[
         float,
         Field(
-            gt=0,
+            ge=1e-6,  # its square, and what is divided by it, must stay far from underflow
             le=5,
             description="Volatility of the underlying",
             json_schema_extra={"unit": "1/sqrt(year)"},
@@ -75,7 +75,7 @@ class Market(Model):
     maturity: Annotated[
         float,
         Field(
-            gt=0,
+            ge=1e-6,
             le=100,
             description="Time at which the option pays",
             json_schema_extra={"unit": "year"},

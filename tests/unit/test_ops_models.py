@@ -60,7 +60,8 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 def test_the_asian_option_has_units_bounds_and_defaults() -> None:
     text = " ".join(layout(describe(load_model("asian")), 80).split())
     assert (
-        "Price of the underlying at time 0 (number, currency, above 0, at most 1000000000" in text
+        "Price of the underlying at time 0 (number, currency, at least 1e-09, at most 1000000000"
+        in text
     )
     assert "(call|put" in text.replace("strike", "")
     assert "default 252" in text

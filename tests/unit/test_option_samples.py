@@ -1,5 +1,6 @@
 """Samples of the option models against plain numpy on the same normals, and against each other."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -314,6 +315,32 @@ def test_an_average_strike_fixed_at_time_zero_is_a_european_option_at_the_spot()
 def test_an_average_strike_has_no_gamma() -> None:
     found = samples(Asian(payoff="average_strike", fixings=12), outputs=("gamma",))
     np.testing.assert_array_equal(found, 0.0)
+
+
+def corners() -> list[dict[str, Any]]:
+    """Return all combinations of the bounds of the underlying, the contract and its maturity."""
+    ends = {
+        "spot": (1e-9, 1e9), "strike": (0.0, 1e9), "volatility": (1e-6, 5.0),
+        "maturity": (1e-6, 100.0), "rate": (-1.0, 1.0), "dividend_yield": (-1.0, 1.0),
+        "option_type": ("call", "put"),
+    }  # fmt: skip
+    return [dict(zip(ends, values, strict=True)) for values in itertools.product(*ends.values())]
+
+
+def test_samples_and_their_squares_are_finite_wherever_bounds_meet() -> None:
+    for corner in corners():
+        spot = corner["spot"]
+        for model in (
+            European(**corner),
+            Asian(fixings=3, **corner),
+            Asian(fixing_times=(1e-9,), **corner),
+            Asian(fixings=3, payoff="average_strike", **corner),
+            Barrier(fixings=2, barrier=0.5 * spot, rebate=1e9, **corner),
+            Barrier(barrier=0.9999999 * spot, monitoring="continuous", **corner),
+            Barrier(barrier=1e-12, monitoring="continuous", **corner),
+        ):
+            found = samples(model, CONTROLLED, size=16)
+            assert np.isfinite(found * found).all(), (model.name, corner)
 
 
 @pytest.mark.parametrize("sampling", [PLAIN, ANTITHETIC])

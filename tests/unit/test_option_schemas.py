@@ -100,6 +100,13 @@ def test_the_models_are_installed(model: type[Market]) -> None:
         (Asian, {"fixings": 0}, "params.fixings = 0 is not allowed"),
         (Asian, {"fixing_times": (0.5, 0.2)}, "fixing_times must increase, but 0.2 follows 0.5"),
         (Asian, {"fixing_times": (0.5, 0.5)}, "fixing_times must increase"),
+        (Asian, {"fixing_times": (1e-300,)}, "fixing_times begin at 1e-300 after 0, allowed is"),
+        (Asian, {"fixing_times": (0.0, 9e-10)}, "fixing_times begin at 9e-10 after 0, allowed is"),
+        (
+            Asian,
+            {"payoff": "average_strike", "fixing_times": (math.nextafter(1.0, 0.0), 1.0)},
+            "are all too close to maturity 1.0 for payoff = 'average_strike'",
+        ),
         (Asian, {"fixing_times": (0.5, 1.5)}, "fixing_times end at 1.5, after maturity 1.0"),
         (Asian, {"fixing_times": (-0.5, 0.5)}, "params.fixing_times.0 = -0.5 is not allowed"),
         (Asian, {"fixing_times": (101.0,)}, "params.fixing_times.0 = 101.0 is not allowed"),

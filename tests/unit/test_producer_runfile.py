@@ -261,7 +261,7 @@ def test_a_field_that_an_option_gave_is_named_by_the_option() -> None:
         ),
         (
             {"outputs": {"bump": {"volatility": -0.5}}},
-            "outputs.bump: params.volatility = -0.3 is not allowed: it should be greater than 0",
+            "outputs.bump: params.volatility = -0.3 is not allowed: it should be greater",
         ),
         (
             {"outputs": {"bump": {"fixings": 0.5}}},
