@@ -10,6 +10,8 @@ import threading
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 
+import numpy as np
+
 from consumer.answers import Worker
 from consumer.execution import execute
 from protocol.errors import MessageRefusedError
@@ -30,6 +32,9 @@ def slot_main(pipe: Connection, worker: Worker, model_files: Sequence[ModelFile]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    # All slots are copies of one process: a model that wrongly uses numpy's global generator shall
+    # at least not draw the same numbers in each of them.
+    np.random.seed()  # noqa: NPY002 - the legacy generator is the one that is meant
     registry = Registry(model_files)
     try:
         pipe.send_bytes(READY)

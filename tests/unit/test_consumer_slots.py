@@ -2,7 +2,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -16,6 +16,7 @@ from consumer.models.asian import Asian
 from consumer.slots import SlotEvent, Slots
 from protocol.definition import Sampling
 from protocol.messages import Chunk, Failure, FailureKind, Partial, decode, encode
+from protocol.model_file import ModelFile
 
 DEADLINE = 30.0
 
@@ -23,9 +24,10 @@ DEADLINE = 30.0
 class Fleet:
     """Slots, and the descriptors that they asked to be watched."""
 
-    def __init__(self) -> None:
+    def __init__(self, model_files: Sequence[ModelFile] = ()) -> None:
         self.watched: dict[int, int] = {}
-        self.slots = Slots(Worker("host-1", "host"), self.watched.__setitem__, self.unwatch)
+        worker = Worker("host-1", "host")
+        self.slots = Slots(worker, self.watched.__setitem__, self.unwatch, model_files)
 
     def unwatch(self, fd: int) -> None:
         os.fstat(fd)  # still open: a closed one cannot be taken out of a loop
@@ -73,6 +75,35 @@ def test_a_slot_says_which_kind_of_failure_it_answers(fleet: Fleet) -> None:
     assert isinstance(done, e.SlotDone)
     assert done.kind is FailureKind.UNSUPPORTED_MODEL
     assert "'unknown' is not installed" in decode(done.type, done.body, Failure).text
+
+
+def test_a_model_on_the_global_generator_draws_other_numbers_in_each_slot(tmp_path: Path) -> None:
+    path = tmp_path / "careless.py"
+    path.write_text(
+        "import numpy as np\n"
+        "from protocol.model import GeneratorModel\n"
+        "class Careless(GeneratorModel):\n"
+        "    name = 'careless'\n"
+        "    outputs = ('pi',)\n"
+        "    def sample(self, rng, n):\n"
+        "        return np.random.random((n, 1))\n"
+    )
+    file = ModelFile.read(f"{path}:Careless")
+    work = decode(Chunk.type, chunk(model="careless"), Chunk)
+    body = encode(work.model_copy(update={"model_version": file.load().version}))
+    fleet = Fleet((file,))
+    sums = []
+    try:
+        for slot in range(2):
+            fleet.slots.start(slot)
+            fleet.next(slot)
+            fleet.slots.give(slot, body)
+            done = fleet.next(slot)
+            assert isinstance(done, e.SlotDone)
+            sums.append(decode(done.type, done.body, Partial).statistics.sums)
+    finally:
+        fleet.slots.close()
+    assert sums[0] != sums[1]
 
 
 def test_a_killed_slot_is_noticed_and_can_be_started_again(fleet: Fleet) -> None:
