@@ -13,7 +13,7 @@ import signal
 import threading
 from concurrent.futures import Future
 from multiprocessing import forkserver, resource_tracker
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from typing import Any
 
@@ -21,6 +21,8 @@ from consumer.kernels.width import vector_environment
 
 SINGLE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """One slot per core is all the parallelism there is; libraries must not add their own."""
+
+_ENDING_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +95,7 @@ def _load(future: Future[str]) -> None:
     try:
         future.set_result(_verdict(start_server()))
     except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for an answer
-        future.set_result(f"the process that slots are forked from did not start: {error!r}")
+        future.set_result(_sentence(error))
 
 
 def _verdict(context: ForkServerContext) -> str:
@@ -101,13 +103,50 @@ def _verdict(context: ForkServerContext) -> str:
     process = context.Process(target=_report, args=(theirs,), name="check", daemon=True)
     process.start()  # returns once the server has loaded everything
     theirs.close()
-    verdict: str = ours.recv()
+    try:
+        verdict: str = ours.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"their check ended with exit code {process.exitcode}") from None
     process.join()
     return verdict
 
 
 def _report(pipe: Connection) -> None:
-    from consumer.preload import VERDICT  # noqa: PLC0415 - loaded in the server, and only there
-
+    try:
+        from consumer.preload import VERDICT  # noqa: PLC0415 - loaded in the server, and only there
+    except Exception as error:  # noqa: BLE001 - the server keeps an ImportError to itself
+        verdict = f"the kernels cannot be loaded: {type(error).__name__}: {error}"
+    else:
+        verdict = VERDICT
     with contextlib.suppress(BrokenPipeError):  # the agent has ended meanwhile
-        pipe.send(VERDICT)
+        pipe.send(verdict)
+
+
+def _sentence(error: Exception) -> str:
+    """Say why there is no verdict: how the server ended, or else the error here."""
+    end = _end_of_server()
+    if end is None:
+        return f"the kernels could not be loaded: {type(error).__name__}: {error}"
+    return f"the process that slots are forked from {end} while it loaded the kernels"
+
+
+def _end_of_server() -> str | None:
+    """Return how the server ended, None if it goes on or never was; it may be ending just now."""
+    pid = _server_pid()
+    if pid is None:
+        return None
+    try:
+        sentinel = os.pidfd_open(pid)
+        try:
+            wait([sentinel], _ENDING_SECONDS)
+        finally:
+            os.close(sentinel)
+        end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except (ChildProcessError, ProcessLookupError):
+        return "ended"  # somebody else has asked how
+    if end is None:
+        return None
+    if end.si_code == os.CLD_EXITED:
+        return f"ended with exit code {end.si_status}"
+    return f"was killed by {signal.Signals(end.si_status).name}"
