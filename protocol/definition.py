@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
+    PlainSerializer,
     PlainValidator,
     model_validator,
 )
@@ -90,7 +91,14 @@ def _has_surrogate(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
-ParamValue = Annotated[Scalar | tuple[Scalar, ...], PlainValidator(_param_value)]
+def _as_it_is(value: Any) -> Any:
+    # pydantic's own serializer of a union warns about every list that it writes as JSON.
+    return value
+
+
+ParamValue = Annotated[
+    Scalar | tuple[Scalar, ...], PlainValidator(_param_value), PlainSerializer(_as_it_is)
+]
 Params = Annotated[dict[Name, ParamValue], Field(max_length=64)]
 
 DEFAULT_SAMPLES = 2**20

@@ -75,3 +75,11 @@ def test_a_bump_has_quantiles_of_its_own() -> None:
         assert len(found[name].quantiles) == 2
     # What a unit of spot adds to a call lies between 0 and a little more than a unit.
     assert 0 <= found["price_bump"].quantiles[1].value < 1.5
+
+
+def test_a_result_with_a_list_among_its_parameters_is_written_and_read_without_a_word() -> None:
+    # A warning is an error in tests; the aggregator writes results at every commit.
+    found = result(params={"fixing_times": [0.5, 1.0]})
+    text = found.model_dump_json()
+    assert '"fixing_times":[0.5,1.0]' in text
+    assert Result.model_validate_json(text) == found
