@@ -117,7 +117,7 @@ def _add_rows(
             name,
             with_error(estimate.mean, estimate.standard_error),
             _interval(estimate),
-            *(f"{quantiles[p]:.4g}" if p in quantiles else "—" for p in probabilities),
+            *(f"{quantiles[p]:.3g}" if p in quantiles else "—" for p in probabilities),
             f"{cell.samples:,}" if cell.samples else "0",
             *(["—" if factor is None else f"÷ {factor:,.4g}"] if reduced else []),
         )
@@ -172,6 +172,11 @@ def footnotes(result: Result) -> list[str]:
         parts.append(f"{len(result.cells) - MAX_ROWS} more cells: see --json")
     if is_resampled(result.model):
         parts = [*explanations(result), *parts]
+    if _probabilities(result):
+        parts.append("quantiles are known to 0.8 %, however many samples there are")
+    estimates = (estimate for cell in result.cells for estimate in cell.outputs.values())
+    if not is_resampled(result.model) and any(map(_is_doubtful, estimates)):
+        parts.append(_doubt(result))
     if _is_reduced(result):
         pairs = result.sampling == Method.ANTITHETIC
         against = "pairs without control variates" if pairs else "plain samples"
@@ -181,6 +186,17 @@ def footnotes(result: Result) -> list[str]:
     if result.error:
         parts.append(result.error)
     return parts
+
+
+def _is_doubtful(estimate: Estimate) -> bool:
+    return bool(estimate.standard_error) and not estimate.error_reliable
+
+
+def _doubt(result: Result) -> str:
+    """Say why an error may be called unreliable, and what helps."""
+    sobol = result.sampling == Method.SOBOL
+    needed = f", with sobol more than 200 blocks of {result.block_size:,}" if sobol else ""
+    return f"error unreliable: more samples are needed to know the error itself{needed}"
 
 
 def _varying(result: Result) -> list[str]:

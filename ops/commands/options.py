@@ -112,9 +112,14 @@ def listening_address(text: str, option: str) -> tuple[str, int]:
 
 
 def interrupt_on_signals() -> None:
-    """Let SIGTERM and SIGINT raise KeyboardInterrupt, also where a shell had SIGINT ignored."""
+    """Let SIGTERM and SIGINT raise KeyboardInterrupt, also where a shell had SIGINT ignored.
+
+    A terminal that is closed does the same, unless `nohup` has it ignored.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
 
 
 def log_to_stderr() -> None:

@@ -1,6 +1,8 @@
 """Pure pieces of the command line: addresses, pools, passwords."""
 
 import io
+import os
+import signal
 import socket
 from pathlib import Path
 
@@ -74,3 +76,28 @@ def test_a_standard_input_without_an_address_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     with pytest.raises(UsageError, match="the AMQP address must read"):
         options.broker_of("-", None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_and_a_closed_terminal_interrupt(number: signal.Signals) -> None:
+    kinds = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {kind: signal.getsignal(kind) for kind in kinds}
+    try:
+        options.interrupt_on_signals()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    others = {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        options.interrupt_on_signals()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        for kind, handler in others.items():
+            signal.signal(kind, handler)

@@ -90,6 +90,11 @@ def test_a_result_shows_estimate_interval_and_samples() -> None:
 def test_an_unreliable_error_says_so() -> None:
     doubtful = ESTIMATE.model_copy(update={"error_reliable": False})
     assert "(error unreliable)" in shown(result_table(result(estimate=doubtful)))
+    reason = "error unreliable: more samples are needed to know the error itself"
+    assert reason in footnotes(result(estimate=doubtful))
+    sobol = footnotes(result(estimate=doubtful, sampling="sobol"))
+    assert f"{reason}, with sobol more than 200 blocks of 1,024" in sobol
+    assert not any("unreliable" in line for line in footnotes(result()))
 
 
 def test_an_output_without_an_error_has_no_interval() -> None:
@@ -139,12 +144,12 @@ def test_quantiles_have_a_column_each() -> None:
         Quantile(probability=p, value=v, ci_low=None, ci_high=None)
         for p, v in ((0.005, -1.23456), (0.5, 7.0))
     )
-    text = shown(
-        result_table(result(estimate=ESTIMATE.model_copy(update={"quantiles": quantiles})))
-    )
+    found = result(estimate=ESTIMATE.model_copy(update={"quantiles": quantiles}))
+    assert "quantiles are known to 0.8 %, however many samples there are" in footnotes(found)
+    text = shown(result_table(found))
     assert "0.5 % quantile" in text
     assert "50 % quantile" in text
-    assert "-1.235" in text
+    assert "-1.23 " in text  # as many digits as a bin of the histogram knows
     assert " 7 " in text
 
 
