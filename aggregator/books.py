@@ -1,33 +1,30 @@
-"""The books of one run: merged ranges, exact statistics per segment, and failures; pure.
+"""The books of one run: its cells, and what may enter them; pure.
 
 A segment is what lies between two checkpoints. Nothing here knows brokers, clocks or databases.
 """
 
+import math
 from bisect import bisect_right
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import InitVar, dataclass, field
 from enum import StrEnum
 
+from aggregator.cells import CellBooks, Ending, StoppingRule, Trace
+from aggregator.failures import FailureRecord, Failures
 from protocol.definition import Definition, Lane
 from protocol.errors import MessageRefusedError
-from protocol.messages import ChunkScope, Failure, FailureKind, Partial, RefusalReason, RunState
+from protocol.messages import ChunkScope, Partial, RefusalReason, RunState, Telemetry
 from protocol.ranges import Range, Ranges
+from protocol.results import EndedBy
+from protocol.rpc_messages import Age
 from protocol.statistics import Statistics
-
-FAILURE_LIMIT = 3
-"""A block that fails in this many different (attempt, host) ends the run."""
 
 MAX_ENGINES = 8
 MAX_RANGES = 10_000
 """Merged ranges per cell: an honest scheduler leaves few gaps, and messages must hold them."""
 
-MAX_FAILURES = 200
-"""Failures kept per run, of those that are charged and of those that are not."""
-
 MAX_CPU_SECONDS = 1e12
 """What a message may say at most; a sum beyond it could not be told."""
-
-UNCHARGED = frozenset({FailureKind.UNSUPPORTED_MODEL, FailureKind.DECLINED})
 
 
 class Outcome(StrEnum):
@@ -36,48 +33,26 @@ class Outcome(StrEnum):
     MERGED = "merged"
     DUPLICATE = "duplicate"
     OVERLAP = "overlap"
+    OVERSHOOT = "overshoot"
     LATE = "late"
     RECORDED = "recorded"
 
 
 @dataclass(slots=True)
-class CellBooks:
-    """One cell: which blocks are merged, and the sums of each segment."""
-
-    merged: Ranges
-    segments: list[Statistics | None]
-
-    def statistics(self) -> Statistics | None:
-        """Return all that is merged, None before the first partial."""
-        total: Statistics | None = None
-        for segment in self.segments:
-            if segment is not None:
-                total = segment if total is None else total.merge(segment)
-        return total
-
-
-@dataclass(frozen=True, slots=True)
-class FailureRecord:
-    """One failure that counts, or says who cannot help."""
-
-    cell: int
-    first_block: int
-    blocks: int
-    attempt: int
-    host: str
-    consumer: str
-    kind: FailureKind
-    text: str
-
-    @property
-    def stop_block(self) -> int:
-        """One past the last block."""
-        return self.first_block + self.blocks
-
-
-@dataclass(slots=True)
 class RunBooks:
-    """One run that has not ended."""
+    """One run that has not ended.
+
+    Attributes
+    ----------
+    created, opened, ended
+        Seconds since the epoch; the time limit counts from when it was opened.
+    name
+        What it has in common with runs of its kind; None where it is the only one.
+    merged_blocks
+        Those that count.
+    due_blocks
+        With a time limit, blocks that are expected until then; None before that can be told.
+    """
 
     run: str
     definition: Definition
@@ -86,29 +61,64 @@ class RunBooks:
     created: float
     state: RunState = RunState.RUNNING
     term: int = 0
+    opened: float = 0.0
     ended: float | None = None
     cpu_seconds: float = 0.0
     error: str | None = None
+    name: str | None = None
     engines: set[str] = field(default_factory=set)
     cells: list[CellBooks] = field(default_factory=list)
-    failures: list[FailureRecord] = field(default_factory=list)
-    merged_blocks: int = 0
+    kept_failures: InitVar[Iterable[FailureRecord]] = ()
+    failures: Failures = field(init=False)
+    merged_blocks: int = field(default=0, init=False)
+    due_blocks: int | None = field(default=None, init=False, compare=False)
+    _rule: StoppingRule = field(init=False, repr=False, compare=False)
+    _going_on: int = field(init=False, repr=False)
+    _foreseen: int = field(init=False, repr=False)
+    _foreseen_blocks: int = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        segments = len(self.definition.checkpoints)
+    def __post_init__(self, kept_failures: Iterable[FailureRecord]) -> None:
+        self.opened = self.opened or self.created
+        self._rule = StoppingRule(self.definition)
         if not self.cells:
-            self.cells = [CellBooks(Ranges(), [None] * segments) for _ in self.definition.cells]
-        self.merged_blocks = sum(len(cell.merged) for cell in self.cells)
+            self.cells = [self._rule.fresh_cell() for _ in self.definition.cells]
+        self.merged_blocks = self._going_on = self._foreseen = self._foreseen_blocks = 0
+        for cell in self.cells:
+            self._tally(cell, 1)
+        self.failures = Failures(self.definition, self.cells)
+        for failure in kept_failures:
+            if self.failures.is_missing(failure):
+                self.failures.add(failure)
 
     @property
-    def total_blocks(self) -> int:
-        """Blocks of all cells."""
-        return self.definition.blocks * len(self.cells)
+    def age(self) -> Age:
+        """Its place among runs: the newest has the highest."""
+        return self.created, self.run
+
+    @property
+    def model(self) -> str:
+        """The name of its model."""
+        return self.definition.model
 
     @property
     def complete(self) -> bool:
-        """Whether every block is merged."""
-        return self.merged_blocks == self.total_blocks
+        """Whether every cell has ended."""
+        return not self._going_on
+
+    @property
+    def expected_blocks(self) -> int:
+        """Blocks that the run is expected to take, those that count already included.
+
+        Cells of which nothing can be foreseen are expected to take what the others do.
+        """
+        known, total = self._foreseen, self._foreseen_blocks
+        usual = self._rule.first_checkpoint
+        if known:
+            usual = max(usual, -(-total // known))
+        total += (len(self.cells) - known) * usual
+        if self.due_blocks is not None:
+            total = min(total, self.due_blocks)
+        return max(total, self.merged_blocks)
 
     def segment_of(self, scope: ChunkScope) -> int:
         """Return the segment that a chunk lies in.
@@ -154,128 +164,80 @@ class RunBooks:
             raise MessageRefusedError(
                 RefusalReason.TOO_FRAGMENTED, f"cell {partial.cell} has {MAX_RANGES} merged ranges"
             )
+        self._tally(cell, -1)
+        outcome = self._enter(cell, segment, partial)
+        self._tally(cell, 1)
+        cell.cost.learn(partial.cpu_seconds, partial.blocks)
+        self.cpu_seconds = min(self.cpu_seconds + partial.cpu_seconds, MAX_CPU_SECONDS)
+        return outcome, segment
+
+    def _enter(self, cell: CellBooks, segment: int, partial: Partial) -> Outcome:
+        before = cell.merged.prefix()
+        cell.merged.add(partial.first_block, partial.stop_block)
+        if cell.ending is not None:
+            return Outcome.OVERSHOOT
         present = cell.segments[segment]
         cell.segments[segment] = (
             partial.statistics if present is None else present.merge(partial.statistics)
         )
-        cell.merged.add(partial.first_block, partial.stop_block)
-        self.merged_blocks += partial.blocks
-        self.cpu_seconds = min(self.cpu_seconds + partial.cpu_seconds, MAX_CPU_SECONDS)
         if len(self.engines) < MAX_ENGINES:
             self.engines.add(partial.engine)
-        return Outcome.MERGED, segment
+        self._rule.decide(cell, before)
+        return Outcome.MERGED
+
+    def pass_time(self, now: float) -> bool:
+        """End the cells that go on once the time limit is over; say whether that is so now."""
+        seconds = self.definition.stop.seconds
+        if seconds is None:
+            return False
+        passed = now - self.opened
+        if passed < seconds:
+            if passed > 0 and self.merged_blocks:
+                self.due_blocks = math.ceil(self.merged_blocks * seconds / passed)
+            return False
+        for cell in self.cells:
+            if cell.ending is None:
+                self._tally(cell, -1)
+                self._rule.end_by_time(cell)
+                self._tally(cell, 1)
+        return True
+
+    def reopen(self, now: float) -> None:
+        """Take the run up again; what has ended in it stays ended, failures are forgotten."""
+        self.state, self.error, self.ended = RunState.RUNNING, None, None
+        self.opened, self.due_blocks = now, None
+        self.failures.clear()
+
+    def samples_of(self, cell: int) -> int:
+        """Return the samples of a cell that count."""
+        return self.cells[cell].counted * self.definition.block_size
+
+    def kept_segments(self, cell: int) -> int:
+        """Return how many segments of a cell that has ended count."""
+        ending = self.cells[cell].ending
+        assert ending is not None  # noqa: S101 - the caller knows
+        return self._rule.kept_segments(ending)
+
+    def settled(self, cell: int) -> list[Range]:
+        """Return the ranges of a cell that nobody needs any more; all once it has ended."""
+        books = self.cells[cell]
+        return list(books.merged) if books.ending is None else [(0, self.definition.blocks)]
 
     def missing(self, cell: int) -> list[Range]:
-        """Return the ranges of a cell that are not merged."""
-        return list(self.cells[cell].merged.gaps(0, self.definition.blocks))
+        """Return the ranges of a cell that are still needed."""
+        return self.cells[cell].missing(0, self.definition.blocks)
 
-    def failed_attempts(self) -> tuple[int, ...]:
-        """Return the attempts of the failures that are kept, where something is still missing."""
-        return tuple(sorted({f.attempt for f in self.failures if self.is_missing(f)}))
+    def _tally(self, cell: CellBooks, sign: int) -> None:
+        """Count a cell in the run's sums, or take it out of them before it changes."""
+        self.merged_blocks += sign * cell.counted
+        self._going_on += sign * (cell.ending is None)
+        if cell.expected is not None:
+            self._foreseen += sign
+            self._foreseen_blocks += sign * cell.expected
 
-    def record(self, failure: Failure) -> FailureRecord | None:
-        """Remember a failure of a chunk that is missing; None when it, or too many, are known.
-
-        Raises
-        ------
-        MessageRefusedError
-            It does not belong to this run.
-        """
-        self.segment_of(failure)
-        if any(self._says_the_same(known, failure) for known in self.failures):
-            return None
-        record = FailureRecord(
-            cell=failure.cell,
-            first_block=failure.first_block,
-            blocks=failure.blocks,
-            attempt=failure.attempt,
-            host=failure.host,
-            consumer=failure.consumer,
-            kind=failure.kind,
-            text=failure.text,
-        )
-        self.failures.append(record)
-        return None if self._make_room(record) is record else record
-
-    def _make_room(self, newest: FailureRecord) -> FailureRecord | None:
-        """Drop what counts least when too many are kept of one sort, and return it.
-
-        The first blocks are issued again first: their failures are the ones that add up.
-        """
-        alike = self._alike(newest)
-        if len(alike) > MAX_FAILURES:
-            self.failures = [known for known in self.failures if self.is_missing(known)]
-            alike = self._alike(newest)
-        if len(alike) <= MAX_FAILURES:
-            return None
-        dropped = max(reversed(alike), key=lambda known: (known.cell, known.first_block))
-        self.failures.remove(dropped)
-        return dropped
-
-    def _alike(self, failure: FailureRecord) -> list[FailureRecord]:
-        """Return the failures that are charged, or those that are not, as this one is."""
-        uncharged = failure.kind in UNCHARGED
-        return [known for known in self.failures if (known.kind in UNCHARGED) is uncharged]
-
-    def verdict(self, live: frozenset[str]) -> str | None:
-        """Return why the run has failed, None while it may still succeed.
-
-        Parameters
-        ----------
-        live
-            The consumers alive in the run's pool.
-        """
-        charged = [f for f in self.failures if f.kind not in UNCHARGED and self._counts(f)]
-        for failure in charged:
-            times = max(
-                self._attempts_at(block, failure.cell, charged) for block in self._at(failure)
-            )
-            if times >= FAILURE_LIMIT:
-                return self._sentence(failure, f"failed {times} times")
-        unable = [f for f in self.failures if f.kind in UNCHARGED and self.is_missing(f)]
-        if unable and live and live <= {failure.consumer for failure in unable}:
-            return self._sentence(unable[0], f"no consumer of pool '{self.pool}' can compute it")
-        return None
-
-    def _counts(self, failure: FailureRecord) -> bool:
-        """Say whether every earlier segment is complete, so that who ran ahead does not matter."""
-        checkpoints = self.definition.checkpoints
-        segment = bisect_right(checkpoints, failure.first_block)
-        start = checkpoints[segment - 1] if segment else 0
-        return self.is_missing(failure) and self.cells[failure.cell].merged.prefix() >= start
-
-    def is_missing(self, failure: Failure | FailureRecord) -> bool:
-        """Say whether a block of a failed chunk is missing; the chunk lies within the run."""
-        merged = self.cells[failure.cell].merged
-        return merged.overlap(failure.first_block, failure.stop_block) < failure.blocks
-
-    def _at(self, failure: FailureRecord) -> list[int]:
-        """Return where the number of failures per missing block can be highest: at the gaps."""
-        merged = self.cells[failure.cell].merged
-        return [start for start, _ in merged.gaps(failure.first_block, failure.stop_block)]
-
-    def _attempts_at(self, block: int, cell: int, failures: list[FailureRecord]) -> int:
-        """Return how many different (attempt, host) failed at a block."""
-        there = (f for f in failures if f.cell == cell and f.first_block <= block < f.stop_block)
-        return len({(failure.attempt, failure.host) for failure in there})
-
-    def _says_the_same(self, known: FailureRecord, failure: Failure) -> bool:
-        """Say whether a failure adds nothing: a repetition, or one who is known to be unable."""
-        if (known.consumer, known.kind) != (failure.consumer, failure.kind):
-            return False
-        if known.kind in UNCHARGED:
-            return self.is_missing(known)
-        scope = (known.attempt, known.host, known.cell, known.first_block, known.blocks)
-        return scope == (
-            failure.attempt, failure.host, failure.cell, failure.first_block, failure.blocks
-        )  # fmt: skip
-
-    def _sentence(self, failure: FailureRecord, what: str) -> str:
-        last = failure.first_block + failure.blocks - 1
-        where = f"cell {failure.cell}, blocks {failure.first_block} to {last}"
-        text = f"{where}: {what}; {failure.kind} on {failure.host}: {failure.text}"
-        # It ends on terminals: no line breaks, and no control codes of whoever wrote the text.
-        return "".join(c if c.isprintable() else " " for c in text)[:2000]
+    def verdict(self, live: Mapping[str, Telemetry] | None, cell: int | None = None) -> str | None:
+        """Return why the run has failed, None while it may still succeed; see `Failures`."""
+        return self.failures.verdict(self.pool, live, cell)
 
     def _check_shape(self, partial: Partial) -> None:
         statistics, definition = partial.statistics, self.definition
@@ -316,16 +278,33 @@ def check_definition(scope: ChunkScope, expected: bytes) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class KeptCell:
+    """What a store kept of a cell, but for its segments."""
+
+    cell: int
+    merged: Ranges
+    ending: Ending | None
+    expected: int | None
+    trace: Trace
+
+
 def restored_cells(
     definition: Definition,
-    merged: Iterable[tuple[int, Ranges]],
+    kept: Iterable[KeptCell],
     segments: Iterable[tuple[int, int, Statistics]],
 ) -> list[CellBooks]:
-    """Return the books of all cells from what a store kept: (cell, ranges), (cell, segment, …)."""
-    count = len(definition.checkpoints)
-    cells = [CellBooks(Ranges(), [None] * count) for _ in definition.cells]
-    for cell, ranges in merged:
-        cells[cell].merged = ranges
-    for cell, segment, statistics in segments:
-        cells[cell].segments[segment] = statistics
+    """Return the books of all cells from what a store kept; segments as (cell, segment, …)."""
+    rule = StoppingRule(definition)
+    cells = [rule.fresh_cell() for _ in definition.cells]
+    for one in kept:
+        cell = cells[one.cell]
+        cell.merged, cell.ending, cell.trace = one.merged, one.ending, one.trace
+        if one.expected is not None:
+            cell.expected = one.expected
+        if cell.ending is None and not cell.missing(0, definition.blocks):
+            # Written before cells could end anywhere else.
+            cell.ending = Ending(EndedBy.SAMPLES, definition.blocks)
+    for number, segment, statistics in segments:
+        cells[number].segments[segment] = statistics
     return cells

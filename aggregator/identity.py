@@ -36,24 +36,24 @@ async def check_identity(link: Link, store: Store, refuse: Refuse, *, adopt: boo
     WrongStoreError
         The broker remembers another one.
     """
-    identity = StoreIdentity(store=store.id)
-    seen = 0
+    seen, others = 0, []
     while (known := await link.get(topology.STORE_QUEUE)) is not None:
         seen = known.tag
         try:
             remembered: StoreIdentity = decode(known.type, known.body, StoreIdentity)
         except MessageRefusedError as error:
             refuse(known, error)
-            continue
-        if remembered.store != store.id and not adopt:
-            identity = remembered
-        break
-    # A fresh copy, then the old one is acknowledged: the number of deliveries never adds up.
-    await link.publish("", topology.STORE_QUEUE, identity)
+        else:
+            if remembered.store != store.id:
+                others.append(remembered)
+    # More than one is there where an aggregator died between the two steps that follow.
+    wrong = others[0] if others and not adopt else None
+    # A fresh copy, then the old ones are acknowledged: the number of deliveries never adds up.
+    await link.publish("", topology.STORE_QUEUE, wrong or StoreIdentity(store=store.id))
     if seen:
-        await link.ack(seen, multiple=True)
-    if identity.store != store.id:
-        raise _wrong(store, identity.store)
+        await link.ack(seen, multiple=True, written=True)
+    if wrong is not None:
+        raise _wrong(store, wrong.store)
 
 
 async def check_with_active(broker: Broker, store: Store) -> None:

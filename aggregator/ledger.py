@@ -5,54 +5,30 @@ It never forgets a merged block and never merges one twice. After a batch the ca
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from heapq import nlargest
+from operator import attrgetter
 
-from aggregator.books import FailureRecord, Outcome, RunBooks
+from aggregator.books import Outcome, RunBooks
+from aggregator.changes import Changes, EndedRun
+from aggregator.failures import FailureRecord
 from aggregator.fleet import Fleet
-from aggregator.news import News, counted
-from aggregator.result import result
+from aggregator.history import Recorder
+from aggregator.names import Latest, Names
+from aggregator.news import Event, News, block_ranges
+from aggregator.result import final_headline, result
 from protocol.definition import Lane
 from protocol.errors import MessageRefusedError, RunIdTakenError, UnknownRunError
 from protocol.messages import (
     Chunk,
+    ChunkScope,
     Failure,
-    FailureKind,
     Finished,
+    Headline,
     Partial,
-    Progress,
     RefusalReason,
     RunState,
 )
-from protocol.results import Result
-from protocol.rpc_messages import CellMissing, Declare, Missing, RunStatus
-
-BROKER = "broker"
-"""Stands for host and consumer where a chunk came back as a dead letter."""
-
-
-@dataclass(frozen=True, slots=True)
-class EndedRun:
-    """What is kept in memory of a run that has ended."""
-
-    status: RunStatus
-    definition_hash: bytes
-    term: int
-
-
-@dataclass(slots=True)
-class Changes:
-    """What a batch changed, to be written in one transaction."""
-
-    runs: dict[str, RunBooks] = field(default_factory=dict)
-    declared: set[str] = field(default_factory=set)
-    reopened: set[str] = field(default_factory=set)
-    cells: set[tuple[str, int]] = field(default_factory=set)
-    segments: set[tuple[str, int, int]] = field(default_factory=set)
-    failures: list[tuple[str, FailureRecord]] = field(default_factory=list)
-    results: dict[str, Result] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.runs)
+from protocol.rpc_messages import Age, CellMissing, Declare, Missing, RunStatus
 
 
 class Ledger:
@@ -62,19 +38,25 @@ class Ledger:
     ----------
     epoch
         The store's epoch under which this ledger writes.
-    active, ended
+    active, ended, names
         What the store holds.
     """
 
     def __init__(
-        self, epoch: int, active: Iterable[RunBooks] = (), ended: Iterable[EndedRun] = ()
+        self,
+        epoch: int,
+        active: Iterable[RunBooks] = (),
+        ended: Iterable[EndedRun] = (),
+        names: Iterable[Latest] = (),
     ) -> None:
         self.epoch = epoch
+        self.names = Names(names)
         self.fleet = Fleet()
         self.active = {books.run: books for books in active}
         self.ended = {run.status.run: run for run in ended}
         self.changes = Changes()
         self._news = News(epoch, self.active)
+        self._recorder = Recorder()
 
     # What arrives
 
@@ -90,16 +72,20 @@ class Ledger:
         if books is None:
             return Outcome.LATE
         outcome, segment = books.merge(partial)
-        if outcome is Outcome.MERGED:
+        if outcome in (Outcome.MERGED, Outcome.OVERSHOOT):
             self.changes.runs[books.run] = books
             self.changes.cells.add((books.run, partial.cell))
+        if outcome is Outcome.MERGED:
             self.changes.segments.add((books.run, partial.cell, segment))
+            self._recorder.merged(books, partial.cell)
+            if books.cells[partial.cell].ending is not None:
+                self.changes.ended_cells.add((books.run, partial.cell))
         # A duplicate is news as well: its sender's scheduler has not heard that it is merged.
         self._news.of(books.run).cells.add(partial.cell)
         if books.complete:
             self._end(books, RunState.FINISHED, None, now)
-        elif books.failures:
-            self._judge(books, now)
+        elif outcome is Outcome.MERGED and books.failures:
+            self._judge(books, now, partial.cell)
         return outcome
 
     def failure(self, failure: Failure, now: float) -> Outcome:
@@ -110,22 +96,7 @@ class Ledger:
         MessageRefusedError
             It belongs to no run, or not to the run that it names.
         """
-        books = self._books(failure.run, failure.definition, now)
-        if books is None:
-            return Outcome.LATE
-        books.segment_of(failure)
-        if not books.is_missing(failure):
-            self._news.of(books.run).cells.add(failure.cell)
-            return Outcome.DUPLICATE
-        # Its scheduler must hear of every failed attempt, or it would wait for the chunk in vain.
-        self._news.of(books.run).failed_attempts.append(failure.attempt)
-        record = books.record(failure)
-        if record is None:
-            return Outcome.DUPLICATE
-        self.changes.runs[books.run] = books
-        self.changes.failures.append((books.run, record))
-        self._judge(books, now)
-        return Outcome.RECORDED
+        return self._failed(failure, FailureRecord.of(failure), now)
 
     def dead_letter(self, chunk: Chunk, now: float) -> Outcome:
         """Take in a chunk past its delivery limit: it counts as one crash.
@@ -135,24 +106,37 @@ class Ledger:
         MessageRefusedError
             It belongs to no run, or not to the run that it names.
         """
-        scope = {name: getattr(chunk, name) for name in _SCOPE}
-        return self.failure(
-            Failure(
-                **scope,
-                kind=FailureKind.CRASH,
-                text="the chunk came back to the broker too often without an answer",
-                consumer=BROKER,
-                host=BROKER,
-            ),
-            now,
-        )
+        return self._failed(chunk, FailureRecord.of_dead_letter(chunk), now)
+
+    def _failed(self, scope: ChunkScope, record: FailureRecord, now: float) -> Outcome:
+        books = self._books(scope.run, scope.definition, now)
+        if books is None:
+            return Outcome.LATE
+        books.segment_of(scope)
+        if not books.failures.is_missing(record):
+            self._news.of(books.run).cells.add(record.cell)
+            return Outcome.DUPLICATE
+        # Its scheduler must hear of every failed attempt, or it would wait for the chunk in vain.
+        self._news.of(books.run).failed_attempts.append(record.attempt)
+        if not books.failures.add(record):
+            return Outcome.DUPLICATE
+        self.changes.runs[books.run] = books
+        self.changes.failures.append((books.run, record))
+        # Who says to be unable may leave failures of any cell to one host.
+        self._judge(books, now, record.cell if record.charged else None)
+        return Outcome.RECORDED
 
     def tick(self, now: float) -> None:
-        """Notice consumers that fell silent; call it about once a second."""
+        """Notice consumers that fell silent and time limits; call it about once a second."""
         for pool in self.fleet.forget_silent(now):
             self.fleet_changed(pool, now)
         for books in list(self.active.values()):
-            if books.failures:
+            if books.pass_time(now):
+                every = {(books.run, number) for number in range(len(books.cells))}
+                self.changes.cells |= every
+                self.changes.ended_cells |= every
+                self._end(books, RunState.FINISHED, None, now)
+            elif books.failures:
                 self._judge(books, now)
 
     def fleet_changed(self, pool: str, now: float) -> None:
@@ -187,7 +171,10 @@ class Ledger:
             )
         if ended is None:
             if books is None:
-                books = RunBooks(run, definition, request.pool, Lane(request.lane), now)
+                books = RunBooks(
+                    run, definition, request.pool, Lane(request.lane), now, name=request.name
+                )
+                self.names.started(request.name, now)
                 self.active[run] = books
                 self._news.begin(run)
                 self.changes.declared.add(run)
@@ -199,7 +186,7 @@ class Ledger:
         return self.missing(run)
 
     def missing(self, run: str) -> Missing:
-        """Return what is not merged.
+        """Return what is still needed.
 
         Raises
         ------
@@ -212,9 +199,13 @@ class Ledger:
                 raise unknown_run(run)
             return self._missing_of_ended(ended)
         cells = (
-            CellMissing(cell=cell, missing=counted(books.missing(cell)))
+            CellMissing(
+                cell=cell,
+                missing=block_ranges(books.missing(cell)),
+                cost=books.cells[cell].cost.recent,
+            )
             for cell in range(len(books.cells))
-            if len(books.cells[cell].merged) < books.definition.blocks
+            if books.cells[cell].ending is None
         )
         return Missing(
             run=run,
@@ -223,10 +214,12 @@ class Ledger:
             sequence=self._news.sequence(run),
             term=0,
             slots=self.fleet.slots(books.pool),
+            busy=self.fleet.busy(books.pool),
             consumers=self.fleet.consumers(books.pool),
             merged_blocks=books.merged_blocks,
+            expected_blocks=books.expected_blocks,
             cells=tuple(cells),
-            failed_attempts=books.failed_attempts(),
+            failed_attempts=books.failures.attempts(),
         )
 
     def cancel(self, run: str, now: float) -> Missing:
@@ -242,46 +235,102 @@ class Ledger:
             self._end(books, RunState.CANCELLED, None, now)
         return self.missing(run)
 
-    def reopen(self, books: RunBooks) -> Declare:
+    def reopen(self, books: RunBooks, now: float) -> Declare:
         """Take a failed or cancelled run, as the store has it, up again."""
-        books.state, books.error, books.ended = RunState.RUNNING, None, None
-        books.failures.clear()
+        books.reopen(now)
         self.ended.pop(books.run, None)
         self.active[books.run] = books
         self._news.begin(books.run)
         self.changes.runs[books.run] = books
         self.changes.reopened.add(books.run)
+        # All of it is written again: what the store had may have been pruned since it was read.
+        for number, cell in enumerate(books.cells):
+            self.changes.cells.add((books.run, number))
+            self.changes.segments |= {(books.run, number, n) for n in range(len(cell.segments))}
         # Where it ended in this very batch, its end must be neither written nor told.
         self.changes.failures = [kept for kept in self.changes.failures if kept[0] != books.run]
         self.changes.results.pop(books.run, None)
         return declaration(books)
 
-    def status(self, run: str | None, now: float) -> list[RunStatus]:
-        """Return one run, or all of them with the newest first.
+    def status(self, run: str, now: float) -> RunStatus:
+        """Return the summary of a run.
 
         Raises
         ------
         UnknownRunError
             There is no such run.
         """
-        if run is None:
-            running = [run_status(books, now) for books in self.active.values()]
-            ended = [run.status for run in self.ended.values()]
-            return sorted(running + ended, key=lambda status: -status.created)
         if run in self.active:
-            return [run_status(self.active[run], now)]
+            return run_status(self.active[run], now)
         if run in self.ended:
-            return [self.ended[run].status]
+            return self.ended[run].status
         raise unknown_run(run)
 
+    def newest(
+        self,
+        now: float,
+        limit: int | None = None,
+        state: RunState | None = None,
+        older_than: Age | None = None,
+        search: str = "",
+    ) -> tuple[list[RunStatus], int]:
+        """Return the newest runs, the very newest first, and how many there are without the limit.
+
+        Parameters
+        ----------
+        now
+            Seconds since the epoch.
+        limit
+            How many at most; None for all.
+        state, older_than
+            Only runs in this state, and before this one in the order; None for any.
+        search
+            Only runs with this in their id or the name of their model, in any case.
+        """
+        found: list[RunBooks | RunStatus] = []
+        if state in {None, RunState.RUNNING}:
+            found += self.active.values()
+        if state is not RunState.RUNNING:  # of those that have ended there may be very many
+            found += [r.status for r in self.ended.values() if state in {None, r.status.state}]
+        if older_than is not None:
+            found = [run for run in found if run.age < older_than]
+        if search:
+            wanted = search.lower()
+            found = [
+                run for run in found if wanted in run.run.lower() or wanted in run.model.lower()
+            ]
+        page = nlargest(len(found) if limit is None else limit, found, key=attrgetter("age"))
+        told = [run_status(run, now) if isinstance(run, RunBooks) else run for run in page]
+        return told, len(found)
+
+    def headline(self, run: RunStatus, now: float) -> Headline | None:
+        """Return the estimate so far of a run that goes on, None of any other."""
+        books = self.active.get(run.run)
+        return None if books is None else self._news.headline(books, now)
+
+    def final_headline(self, run: str) -> Headline | None:
+        """Return the first estimate of a run that has ended, None where there is none."""
+        ended = self.ended.get(run)
+        return None if ended is None else ended.headline
+
+    def last_headline(self, run: str) -> Headline | None:
+        """Return the estimate of an active run that was last told, None before there is one."""
+        return self._news.last_headline(run)
+
     # What is told
+
+    def record(self, now: float) -> None:
+        """Keep how cells converge; call it once per batch."""
+        for new in self._recorder.take(self.active, now):
+            self.changes.points.append(new)
+            self.changes.runs[new.run] = self.active[new.run]
 
     def take_changes(self) -> Changes:
         """Return what must be written, and start collecting anew."""
         changes, self.changes = self.changes, Changes()
         return changes
 
-    def take_events(self, now: float) -> list[Progress | Finished]:
+    def take_events(self, now: float) -> list[Event]:
         """Return what must be published once the changes are committed."""
         return self._news.take(self.active, self.fleet, now)
 
@@ -301,20 +350,25 @@ class Ledger:
         self._news.remind(_finished(ended), now)
         return None
 
-    def _judge(self, books: RunBooks, now: float) -> None:
+    def _judge(self, books: RunBooks, now: float, cell: int | None = None) -> None:
         # Who was not heard yet may be able to compute what those heard so far cannot.
         known = self.fleet.is_known(now)
-        verdict = books.verdict(self.fleet.live(books.pool) if known else frozenset())
+        verdict = books.verdict(self.fleet.live(books.pool) if known else None, cell)
         if verdict is not None:
             self._end(books, RunState.FAILED, verdict, now)
 
     def _end(self, books: RunBooks, state: RunState, error: str | None, now: float) -> None:
         books.state, books.error, books.ended = state, error, now
-        ended = EndedRun(run_status(books, now), books.definition.hash, books.term)
+        if state is RunState.FINISHED:
+            self.names.succeeded(books.name, now)
+        found = result(books, now)
+        ended = EndedRun(
+            run_status(books, now), books.definition.hash, books.term, final_headline(found)
+        )
         del self.active[books.run]
         self.ended[books.run] = ended
         self.changes.runs[books.run] = books
-        self.changes.results[books.run] = result(books, now)
+        self.changes.results[books.run] = found
         self._news.end(_finished(ended))
 
     def _missing_of_ended(self, ended: EndedRun) -> Missing:
@@ -325,8 +379,10 @@ class Ledger:
             sequence=0,
             term=0,
             slots=self.fleet.slots(ended.status.pool),
+            busy=self.fleet.busy(ended.status.pool),
             consumers=self.fleet.consumers(ended.status.pool),
             merged_blocks=0,
+            expected_blocks=0,
             cells=(),
             failed_attempts=(),
         )
@@ -342,7 +398,7 @@ def run_status(books: RunBooks, now: float) -> RunStatus:
         lane=books.lane,
         cells=len(books.cells),
         samples=books.merged_blocks * books.definition.block_size,
-        total_samples=books.total_blocks * books.definition.block_size,
+        total_samples=books.expected_blocks * books.definition.block_size,
         created=books.created,
         elapsed_seconds=max(0.0, (books.ended or now) - books.created),
         error=books.error,
@@ -351,15 +407,18 @@ def run_status(books: RunBooks, now: float) -> RunStatus:
 
 def declaration(books: RunBooks) -> Declare:
     """Return the request that declares a run."""
-    return Declare(run=books.run, definition=books.definition, pool=books.pool, lane=books.lane)
+    return Declare(
+        run=books.run,
+        definition=books.definition,
+        pool=books.pool,
+        lane=books.lane,
+        name=books.name,
+    )
 
 
 def unknown_run(run: str) -> UnknownRunError:
     """Return the error for a run that nobody declared."""
     return UnknownRunError(f"run '{run}' is not known to the aggregator")
-
-
-_SCOPE = ("run", "definition", "attempt", "cell", "first_block", "blocks")
 
 
 def _finished(ended: EndedRun) -> Finished:

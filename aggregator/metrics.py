@@ -1,20 +1,28 @@
-"""Every metric of the aggregator, with its meaning; labels come from closed sets only."""
+"""What the aggregator counts and measures; labels come from closed sets only.
+
+What is read off the ledger stands in `aggregator.gauges`; `ops/prometheus/METRICS.md` lists all.
+"""
+
+import math
+from functools import partial
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
-    Info,
     disable_created_metrics,
 )
 
 from aggregator.books import Outcome
-from protocol.messages import FailureKind, RefusalReason, RunState
+from aggregator.store.disk import DiskUse
+from protocol.messages import FailureKind, RefusalReason
 from protocol.topology import DEAD_QUEUE, RESULTS_QUEUE, RPC_QUEUE, TELEMETRY_QUEUE
 
 DEAD_LETTER = "dead_letter"
-COMMIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+EVENT, REPLY = "event", "reply"
+DATABASE, WAL = "database", "wal"
 
 
 class Metrics:
@@ -24,74 +32,81 @@ class Metrics:
         # Prometheus has no use for the creation time of each counter.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        registry = self.registry
-        self.received = Counter(
-            "montemq_messages_received",
-            "Messages taken from the queues, by queue and type.",
-            ["queue"],
-            registry=registry,
+        counter = partial(Counter, namespace="montemq", registry=self.registry)
+        gauge = partial(Gauge, namespace="montemq", registry=self.registry)
+        histogram = partial(Histogram, namespace="montemq", registry=self.registry)
+        self.received = counter("messages_received", "Messages taken from the queues.", ["queue"])
+        self.partials = counter(
+            "partials_received", "Readable partials received, whatever became of them."
         )
-        self.results = Counter(
-            "montemq_results",
+        self.results = counter(
+            "results",
             "Acceptable partials and failures by what became of them: merged, duplicate (all its "
-            "blocks were merged already), overlap (some were), late (the run had ended), recorded "
-            "(a failure).",
+            "blocks were merged already), overlap (some were), overshoot (its cell had ended), "
+            "late (the run had ended), recorded (a failure).",
             ["outcome"],
-            registry=registry,
         )
-        self.rejected = Counter(
-            "montemq_messages_rejected",
-            "Messages refused, by reason.",
-            ["reason"],
-            registry=registry,
+        self.rejected = counter("messages_rejected", "Messages refused, by reason.", ["reason"])
+        self.failures = counter(
+            "failures", "Failures received, by kind, dead letters among them.", ["kind"]
         )
-        self.failures = Counter(
-            "montemq_failures", "Failures recorded, by kind.", ["kind"], registry=registry
+        self.merged_samples = counter("merged_samples", "Samples merged.")
+        self.last_merge = gauge(
+            "last_merge_timestamp_seconds",
+            "When a batch with merged partials was last committed; NaN before the first one.",
         )
-        self.merged_samples = Counter(
-            "montemq_merged_samples", "Samples merged.", registry=registry
-        )
-        self.runs = Gauge("montemq_runs", "Runs by state.", ["state"], registry=registry)
-        self.outstanding = Gauge(
-            "montemq_outstanding_blocks",
-            "Blocks of active runs that are not merged yet.",
-            registry=registry,
-        )
-        self.slots = Gauge("montemq_live_slots", "Slots of live consumers.", registry=registry)
-        self.consumers = Gauge("montemq_live_consumers", "Live consumers.", registry=registry)
-        self.commit_seconds = Histogram(
-            "montemq_commit_seconds",
+        self.last_merge.set(math.nan)
+        self.commit_seconds = histogram(
+            "commit_seconds",
             "Time to commit one batch to the store.",
-            buckets=COMMIT_BUCKETS,
-            registry=registry,
+            buckets=SECONDS_BUCKETS,
         )
-        self.commit_errors = Counter(
-            "montemq_commit_errors",
+        self.commit_errors = counter(
+            "commit_errors",
             "Batches that the store refused; nothing of them was acknowledged.",
-            registry=registry,
         )
-        self.rpc = Counter(
-            "montemq_rpc_requests",
-            "Requests answered, by method and outcome.",
-            ["method", "outcome"],
-            registry=registry,
+        self.store_bytes = gauge(
+            "store_bytes",
+            "Size of the store: its database, and the write-ahead log beside it (wal).",
+            ["file"],
         )
-        self.active = Gauge(
-            "montemq_aggregator_active",
+        self.store_free_bytes = gauge("store_free_bytes", "Room left on the store's disk.")
+        self.loop_lag = histogram(
+            "event_loop_lag_seconds",
+            "How much later than asked the event loop came back to a task, once a second.",
+            buckets=SECONDS_BUCKETS,
+        )
+        self.dropped = counter(
+            "messages_dropped",
+            "Events and replies that were not published because too many waited.",
+            ["what"],
+        )
+        self.rpc = counter(
+            "rpc_requests", "Requests answered, by method and outcome.", ["method", "outcome"]
+        )
+        self.active = gauge(
+            "aggregator_active",
             "1 while this aggregator holds the lock, 0 while it stands by.",
-            registry=registry,
         )
-        self.epoch = Gauge(
-            "montemq_store_epoch", "Epoch under which this aggregator writes.", registry=registry
+        self.blocked = gauge(
+            "aggregator_blocked",
+            "1 while the broker takes nothing that this aggregator publishes, else 0.",
         )
-        Info("montemq_build", "Version of montemq.", registry=registry).info({"version": version})
+        self.epoch = gauge("store_epoch", "Epoch under which this aggregator writes.")
+        gauge("build_info", "Version of montemq.", ["version"]).labels(version).set(1)
         for queue in (RESULTS_QUEUE, RPC_QUEUE, TELEMETRY_QUEUE, DEAD_QUEUE):
             self.received.labels(queue)
         for kind in (*FailureKind, DEAD_LETTER):
             self.failures.labels(kind)
         for outcome in Outcome:
             self.results.labels(outcome.value)
+        for what in (EVENT, REPLY):
+            self.dropped.labels(what)
         for reason in RefusalReason:
             self.rejected.labels(reason.value)
-        for state in RunState:
-            self.runs.labels(state.value).set(0)
+
+    def show_disk(self, use: DiskUse) -> None:
+        """Show how much room the store takes, and how much is left."""
+        self.store_bytes.labels(DATABASE).set(use.database)
+        self.store_bytes.labels(WAL).set(use.wal)
+        self.store_free_bytes.set(use.free)

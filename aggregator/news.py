@@ -4,13 +4,14 @@ It is collected while a batch is taken in, and taken once the batch is committed
 run stands in its books.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aggregator.books import RunBooks
 from aggregator.fleet import Fleet
 from aggregator.result import headline
-from protocol.messages import CellProgress, Finished, Headline, Progress
+from protocol import topology
+from protocol.messages import CellProgress, Declared, Finished, Headline, Progress
 from protocol.ranges import Range
 
 REMIND_SECONDS = 5.0
@@ -18,6 +19,9 @@ REMIND_SECONDS = 5.0
 
 HEADLINE_SECONDS = 0.2
 """How often the estimate for people who watch is computed."""
+
+
+Event = Progress | Declared | Finished
 
 
 @dataclass(slots=True)
@@ -52,12 +56,14 @@ class News:
         self._epoch = epoch
         self._told = {run: _Told() for run in runs}
         self._pending: dict[str, RunNews] = {}
+        self._declared: list[Declared] = []
         self._finished: list[Finished] = []
         self._reminded: dict[str, float] = {}
 
     def begin(self, run: str) -> None:
         """Take note that a run is active; where its end is not told yet, it never will be."""
         self._told[run] = _Told()
+        self._declared.append(Declared(run=run))
         self._finished = [event for event in self._finished if event.run != run]
 
     def of(self, run: str) -> RunNews:
@@ -67,6 +73,17 @@ class News:
     def sequence(self, run: str) -> int:
         """Return the number of the last progress of an active run."""
         return self._told[run].sequence
+
+    def headline(self, books: RunBooks, now: float) -> Headline | None:
+        """Return the estimate so far of an active run, which may be a moment old."""
+        told = self._told[books.run]
+        if now - told.headline_at >= HEADLINE_SECONDS:
+            told.headline, told.headline_at = headline(books), now
+        return told.headline
+
+    def last_headline(self, run: str) -> Headline | None:
+        """Return the estimate that the last progress of an active run told."""
+        return self._told[run].headline
 
     def end(self, finished: Finished) -> None:
         """Tell that a run has ended, and nothing else of it."""
@@ -80,16 +97,16 @@ class News:
             self._reminded[finished.run] = now
             self._finished.append(finished)
 
-    def take(
-        self, active: Mapping[str, RunBooks], fleet: Fleet, now: float
-    ) -> list[Progress | Finished]:
+    def take(self, active: Mapping[str, RunBooks], fleet: Fleet, now: float) -> list[Event]:
         """Return the events that must be published, and start collecting anew."""
-        events: list[Progress | Finished] = [
+        events: list[Event] = [event for event in self._declared if event.run in active]
+        events.extend(
             self._progress(active[run], news, fleet, now)
             for run, news in self._pending.items()
             if run in active
-        ]
+        )
         events.extend(self._finished)
+        self._declared.clear()
         self._pending.clear()
         self._finished.clear()
         return events
@@ -97,25 +114,40 @@ class News:
     def _progress(self, books: RunBooks, news: RunNews, fleet: Fleet, now: float) -> Progress:
         told = self._told[books.run]
         told.sequence += 1
-        if now - told.headline_at >= HEADLINE_SECONDS:
-            told.headline, told.headline_at = headline(books), now
         return Progress(
             run=books.run,
             epoch=self._epoch,
             sequence=told.sequence,
             cells=tuple(
-                CellProgress(cell=cell, merged=counted(books.cells[cell].merged))
+                CellProgress(
+                    cell=cell,
+                    merged=block_ranges(books.settled(cell)),
+                    cost=books.cells[cell].cost.recent,
+                )
                 for cell in sorted(news.cells)
             ),
             failed_attempts=tuple(news.failed_attempts),
             slots=fleet.slots(books.pool),
             consumers=fleet.consumers(books.pool),
             merged_blocks=books.merged_blocks,
+            expected_blocks=books.expected_blocks,
             cpu_seconds=books.cpu_seconds,
-            headline=told.headline,
+            headline=self.headline(books, now),
         )
 
 
-def counted(ranges: Iterable[Range]) -> tuple[tuple[int, int], ...]:
+def routing_key(event: Event) -> str:
+    """Return the key under which an event is published."""
+    return _KEYS[type(event)](event.run)
+
+
+_KEYS: Mapping[type[Event], Callable[[str], str]] = {
+    Progress: topology.progress_key,
+    Declared: topology.declared_key,
+    Finished: topology.finished_key,
+}
+
+
+def block_ranges(ranges: Iterable[Range]) -> tuple[tuple[int, int], ...]:
     """Return ranges as messages have them: first block and how many."""
     return tuple((start, stop - start) for start, stop in ranges)

@@ -8,7 +8,7 @@ from aggregator.estimates import estimates, nothing
 from protocol.codec import canonical
 from protocol.definition import Definition
 from protocol.messages import Headline, RunState
-from protocol.results import CellResult, Estimate, Result
+from protocol.results import CellResult, EndedBy, Estimate, Result
 from protocol.statistics import Statistics
 
 
@@ -24,6 +24,7 @@ def result(books: RunBooks, now: float) -> Result:
     statistics = [cell.statistics() for cell in books.cells]
     finished = books.state is RunState.FINISHED
     cells = tuple(_cell_result(books, number, cell) for number, cell in enumerate(statistics))
+    in_time = all(cell.ended_by is not EndedBy.SECONDS for cell in cells)
     return Result(
         run=books.run,
         state=books.state.value,
@@ -33,8 +34,9 @@ def result(books: RunBooks, now: float) -> Result:
         sampling=definition.sampling.method.value,
         control_variates=definition.sampling.control_variates,
         block_size=definition.block_size,
+        stop=definition.stop,
         digest=digest(definition.hash, statistics) if finished else None,
-        reproducible=finished,
+        reproducible=finished and in_time,
         elapsed_seconds=max(0.0, (books.ended or now) - books.created),
         cpu_seconds=books.cpu_seconds,
         samples=sum(cell.samples for cell in cells),
@@ -45,14 +47,16 @@ def result(books: RunBooks, now: float) -> Result:
 
 
 def _cell_result(books: RunBooks, number: int, statistics: Statistics | None) -> CellResult:
-    definition = books.definition
-    blocks = statistics.blocks if statistics else 0
-    running = books.state is RunState.RUNNING and blocks == definition.blocks
+    definition, cell = books.definition, books.cells[number]
+    ending = cell.ending
     return CellResult(
         params=dict(definition.cells[number]),
-        state=RunState.FINISHED.value if running else books.state.value,
+        state=(books.state if ending is None else RunState.FINISHED).value,
         samples=statistics.samples if statistics else 0,
         outputs=dict(zip(definition.reported, _estimates(definition, statistics), strict=True)),
+        ended_by=None if ending is None else ending.by,
+        checkpoint=None if ending is None else ending.blocks,
+        overshoot=cell.overshoot * definition.block_size,
     )
 
 
@@ -65,6 +69,14 @@ def headline(books: RunBooks) -> Headline | None:
     return Headline(
         output=definition.outputs[0], mean=first.mean, standard_error=first.standard_error
     )
+
+
+def final_headline(found: Result) -> Headline | None:
+    """Return the first estimate of a result, None where there is none."""
+    output, first = next(iter(found.cells[0].outputs.items()))
+    if first.mean is None:
+        return None
+    return Headline(output=output, mean=first.mean, standard_error=first.standard_error)
 
 
 def _estimates(definition: Definition, statistics: Statistics | None) -> tuple[Estimate, ...]:

@@ -1,19 +1,29 @@
 """Answers requests: one function per method, from request and ledger to reply."""
 
 from collections.abc import Callable, Mapping
+from itertools import repeat
 from typing import Any
 
 from aggregator.books import RunBooks
+from aggregator.convergence import check_cell, has_bars, history, kept_failure
 from aggregator.ledger import Ledger, declaration, unknown_run
 from aggregator.result import result
 from aggregator.store.sqlite import Store
 from protocol.errors import MontemqError, RunIdTakenError, StoreError, UnknownRunError
 from protocol.messages import Message, RunState
+from protocol.results import Result
 from protocol.rpc_messages import (
     CancelRequest,
+    DeclarationRequest,
     Declare,
     ErrorCode,
     ErrorReply,
+    Failures,
+    FailuresRequest,
+    Fleet,
+    FleetRequest,
+    History,
+    HistoryRequest,
     MissingRequest,
     Results,
     ResultsRequest,
@@ -21,14 +31,12 @@ from protocol.rpc_messages import (
     Status,
     StatusRequest,
 )
+from protocol.statistics import Statistics
 
 REQUESTS: tuple[type[Message], ...] = (
-    Declare, StatusRequest, MissingRequest, ResultsRequest, CancelRequest, ResumeRequest,
+    Declare, StatusRequest, FleetRequest, MissingRequest, ResultsRequest, HistoryRequest,
+    FailuresRequest, DeclarationRequest, CancelRequest, ResumeRequest,
 )  # fmt: skip
-
-
-MAX_STATUS_RUNS = 1_000
-"""The newest ones: the answer has to fit into a message, and runs are kept for ever."""
 
 
 class Responder:
@@ -40,8 +48,12 @@ class Responder:
         self._methods: Mapping[type[Message], Callable[[Any, float], Message]] = {
             Declare: ledger.declare,
             StatusRequest: self._status,
+            FleetRequest: self._fleet,
             MissingRequest: lambda request, _: ledger.missing(request.run),
             ResultsRequest: self._results,
+            HistoryRequest: self._history,
+            FailuresRequest: self._failures,
+            DeclarationRequest: lambda request, _: declaration(self._known_books(request.run)),
             CancelRequest: lambda request, now: ledger.cancel(request.run, now),
             ResumeRequest: self._resume,
         }
@@ -62,29 +74,65 @@ class Responder:
             return ErrorReply(code=_code(error), text=str(error)[:2000])
 
     def _status(self, request: StatusRequest, now: float) -> Status:
-        fleet = self._ledger.fleet
+        ledger, fleet = self._ledger, self._ledger.fleet
+        if request.run is None:
+            runs, total = ledger.newest(now, request.newest, request.state, request.older_than)
+        else:
+            one = ledger.status(request.run, now)
+            runs = [one] if request.state in {None, one.state} else []
+            total = len(runs)
         return Status(
-            runs=tuple(self._ledger.status(request.run, now)[:MAX_STATUS_RUNS]),
+            runs=tuple(runs),
+            headlines=tuple(map(ledger.headline, runs, repeat(now))) if request.headlines else None,
+            total=total,
             slots=fleet.slots(),
             consumers=fleet.consumers(),
             clock=now,
             store=self._store.id,
         )
 
+    def _fleet(self, request: FleetRequest, now: float) -> Fleet:
+        members = self._ledger.fleet.members(request.pool, now)
+        after = request.after or ""
+        page = [member for member in members if member.consumer > after][: request.first]
+        return Fleet(consumers=tuple(page), total=len(members), clock=now)
+
     def _results(self, request: ResultsRequest, now: float) -> Results:
-        books = self._ledger.active.get(request.run)
+        return Results(result=self._result(request.run, now))
+
+    def _result(self, run: str, now: float) -> Result:
+        books = self._ledger.active.get(run)
         if books is not None:
-            return Results(result=result(books, now))
+            return result(books, now)
         # A run that ended in this very batch is not in the store yet.
-        found = self._ledger.changes.results.get(request.run) or self._store.result(request.run)
+        found = self._ledger.changes.results.get(run) or self._store.result(run)
         if found is None:
-            raise unknown_run(request.run)
-        return Results(result=found)
+            raise unknown_run(run)
+        return found
+
+    def _history(self, request: HistoryRequest, now: float) -> History:
+        status = self._ledger.status(request.run, now)
+        found = self._result(request.run, now)
+        check_cell(found, request.cell)
+        points = self._store.history(request.run, request.cell)
+        counted = self._statistics(request.run, request.cell) if has_bars(found) else None
+        return history(status, found, request.cell, points, counted)
+
+    def _statistics(self, run: str, cell: int) -> Statistics | None:
+        books = self._ledger.active.get(run) or self._ledger.changes.runs.get(run)
+        return books.cells[cell].statistics() if books else self._store.statistics(run, cell)
+
+    def _failures(self, request: FailuresRequest, now: float) -> Failures:
+        run = request.run
+        self._ledger.status(run, now)  # refuses one that is not known
+        books = self._ledger.active.get(run) or self._ledger.changes.runs.get(run)
+        kept = books.failures if books else self._store.failures(run)
+        return Failures(run=run, failures=tuple(map(kept_failure, kept)))
 
     def _resume(self, request: ResumeRequest, now: float) -> Message:
-        status = self._ledger.status(request.run, now)[0]
+        status = self._ledger.status(request.run, now)
         if status.state in (RunState.FAILED, RunState.CANCELLED):
-            return self._ledger.reopen(self._known_books(request.run))
+            return self._ledger.reopen(self._known_books(request.run), now)
         return declaration(self._known_books(request.run))
 
     def _known_books(self, run: str) -> RunBooks:

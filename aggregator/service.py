@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from aggregator.gauges import Gauges
 from aggregator.identity import WrongStoreError, check_with_active
 from aggregator.metrics import Metrics
 from aggregator.session import Office, Session
 from aggregator.store.sqlite import StaleEpochError, Store
+from aggregator.watch import Watch
 from aggregator.web.app import serve_http
 from protocol.errors import BrokerError, LockedError, StoreError
 from protocol.settings import RETRY_SECONDS, Broker
+from protocol.tls import TlsFiles
 
 log = logging.getLogger("montemq.aggregator")
 
@@ -25,12 +28,24 @@ MAX_BACKOFF_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Settings:
-    """How an aggregator is run; `http` is host and port, port 0 for any free one."""
+    """How an aggregator is run.
+
+    Attributes
+    ----------
+    http
+        Host and port, port 0 for any free one.
+    runbook
+        The page, in HTML, that the links of alerts lead to, if there is one.
+    http_tls
+        To serve over TLS; with an authority there, clients need a certificate.
+    """
 
     broker: Broker
     store: Path
     http: tuple[str, int] = ("127.0.0.1", 0)
     adopt_store: bool = False
+    runbook: Path | None = None
+    http_tls: TlsFiles | None = None
 
 
 class Aggregator:
@@ -40,7 +55,9 @@ class Aggregator:
         self.settings = settings
         self.metrics = Metrics(version("montemq"))
         self.session: Session | None = None
+        self.metrics.registry.register(Gauges(lambda: self.session))
         self.standby_for = "starting"
+        self.watch = Watch()
         self._adopt = settings.adopt_store
         self._held: int | None = None
 
@@ -60,13 +77,13 @@ class Aggregator:
             The broker cannot be used at the start; later losses are waited out.
         """
         with Store(self.settings.store) as store, ThreadPoolExecutor(1, "store") as executor:
-            async with serve_http(self, self.settings.http) as address:
+            async with serve_http(self, self.settings.http, self.settings.http_tls) as address:
                 await self._sessions(store, executor, lambda: on_ready(address))
 
     async def _sessions(
         self, store: Store, executor: ThreadPoolExecutor, on_ready: Callable[[], None]
     ) -> None:
-        office = Office(store, executor, self.metrics, steady_clock())
+        office = Office(store, executor, self.metrics, steady_clock(), watch=self.watch)
         failures, ready = 0, False
         while True:
             try:
@@ -103,6 +120,8 @@ class Aggregator:
             finally:
                 self.session = None
                 self.metrics.active.set(0)
+                self.metrics.blocked.set(0)
+                self.watch.tell_all()
 
     def _activate(self, session: Session) -> None:
         self.session = session
@@ -110,9 +129,11 @@ class Aggregator:
         self.standby_for = ""
         self.metrics.active.set(1)
         self.metrics.epoch.set(session.ledger.epoch)
+        self.watch.tell_all()
 
     def _stand_by(self, reason: str) -> None:
         self.standby_for = reason
+        self.watch.tell_all()
 
 
 def steady_clock() -> Callable[[], float]:

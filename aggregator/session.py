@@ -7,6 +7,7 @@ publish. Whatever goes wrong ends the session; the next one starts from what the
 import asyncio
 import logging
 import time
+from collections import Counter as Tally
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -14,43 +15,56 @@ from typing import Any, Self
 
 from prometheus_client import Counter
 
-from aggregator.books import Outcome, RunBooks
+from aggregator.books import Outcome
+from aggregator.changes import Changes
+from aggregator.failures import FailureRecord
+from aggregator.history import Point
+from aggregator.hosts import Hosts
 from aggregator.identity import check_identity
-from aggregator.ledger import Changes, EndedRun, Ledger
-from aggregator.metrics import DEAD_LETTER, Metrics
+from aggregator.leaders import Leaders
+from aggregator.ledger import Ledger
+from aggregator.metrics import DEAD_LETTER, EVENT, REPLY, Metrics
+from aggregator.news import routing_key
 from aggregator.result import result
 from aggregator.rpc import REQUESTS, Responder
 from aggregator.store.holder import end_stopped_holder
 from aggregator.store.sqlite import Store
+from aggregator.watch import FLEET, Watch
 from protocol import topology
 from protocol.amqp_aio import Delivery, Link
 from protocol.errors import BrokerError, ConnectionLostError, MessageRefusedError, StoreError
+from protocol.log_ids import of_chunk, of_run
+from protocol.machines import may_speak
 from protocol.messages import (
     Chunk,
     Failure,
-    Finished,
+    Leader,
     Message,
     Partial,
-    Progress,
     RefusalReason,
+    RunState,
     Telemetry,
     decode,
 )
 from protocol.results import Result
 from protocol.rpc_messages import ErrorCode, ErrorReply
 from protocol.settings import Broker
+from protocol.statistics import Statistics
 
 log = logging.getLogger("montemq.aggregator")
 
 BATCH = 1_000
 CROWD = 3
-GATHER_SECONDS = 0.02
-"""After a batch this large the next one is collected for so long: each costs a disk write."""
+GATHER_SECONDS = 0.025
+"""After a batch this large nothing is read for so long: each read and each disk write costs."""
 
 PREFETCH = 4_000
 """Unacknowledged results at most; bounds the memory whatever waits in the queue."""
 
 OUTBOX = 10_000
+MAX_RATES = 1_000
+"""Of the runs that go on, how fast so many of the newest go is known."""
+
 TICK_SECONDS = 1.0
 COMPLAINT_SECONDS = 10.0
 
@@ -63,6 +77,9 @@ class Office:
     executor: Executor
     metrics: Metrics
     clock: Callable[[], float]
+    hosts: Hosts = field(default_factory=Hosts)
+    leaders: Leaders = field(default_factory=Leaders)
+    watch: Watch = field(default_factory=Watch)
     complained: dict[str, float] = field(default_factory=dict)
 
     def refuse(self, delivery: Delivery, error: MessageRefusedError) -> None:
@@ -83,6 +100,9 @@ class Session:
     def __init__(self, incoming: Link, outgoing: Link, ledger: Ledger, office: Office) -> None:
         self.ledger = ledger
         self.clock = office.clock
+        self.hosts = office.hosts
+        self.leaders = office.leaders
+        self.watch = office.watch
         self.responder = Responder(ledger, office.store)
         self._incoming = incoming
         self._outgoing = outgoing
@@ -94,7 +114,7 @@ class Session:
         self._answers: asyncio.Queue[tuple[Delivery, Message]] = asyncio.Queue(OUTBOX)
         self._replies: list[tuple[Delivery, Message]] = []
         self._refuse = office.refuse
-        self._tally: list[tuple[Counter, int]] = []
+        self._tally: Tally[tuple[Counter, str | None]] = Tally()
 
     @classmethod
     async def begin(cls, broker: Broker, office: Office, *, adopt: bool) -> Self:
@@ -115,7 +135,7 @@ class Session:
             await incoming.lock(topology.AGGREGATOR_LOCK)
             await check_identity(incoming, office.store, office.refuse, adopt=adopt)
             outgoing = await Link.open(broker, "montemq aggregator (out)", confirms=False)
-            epoch, active, ended = await asyncio.get_running_loop().run_in_executor(
+            ledger = await asyncio.get_running_loop().run_in_executor(
                 office.executor, _take_over, office.store
             )
         except BaseException:
@@ -123,8 +143,11 @@ class Session:
             if outgoing is not None:
                 await outgoing.close()
             raise
-        log.info("active: epoch %d, %d runs going on, %d ended", epoch, len(active), len(ended))
-        return cls(incoming, outgoing, Ledger(epoch, active, ended), office)
+        log.info(
+            "active: epoch %d, %d runs going on, %d ended",
+            ledger.epoch, len(ledger.active), len(ledger.ended),
+        )  # fmt: skip
+        return cls(incoming, outgoing, ledger, office)
 
     async def run(self) -> None:
         """Serve until the connection is lost or the store refuses.
@@ -167,32 +190,75 @@ class Session:
         found: Result | None = await self.call_store(self._store.result, run)
         return found
 
+    async def points(self, run: str, cell: int) -> list[Point]:
+        """Return how a cell converged, without where it is now.
+
+        Raises
+        ------
+        StoreError
+            The store cannot be read.
+        """
+        found: list[Point] = await self.call_store(self._store.history, run, cell)
+        return found
+
+    async def failures(self, run: str) -> list[FailureRecord]:
+        """Return the failures that are kept of a run that has ended.
+
+        Raises
+        ------
+        StoreError
+            The store cannot be read.
+        """
+        found: list[FailureRecord] = await self.call_store(self._store.failures, run)
+        return found
+
+    async def statistics(self, run: str, cell: int) -> Statistics | None:
+        """Return all that counts of a cell, None where nothing does.
+
+        Raises
+        ------
+        StoreError
+            The store cannot be read.
+        """
+        books = self.ledger.active.get(run)
+        if books is not None:
+            return books.cells[cell].statistics()
+        found: Statistics | None = await self.call_store(self._store.statistics, run, cell)
+        return found
+
+    def waiting(self) -> dict[str, int]:
+        """Return how many messages wait within this process, and where."""
+        return {
+            "inbox": self._inbox.qsize(),
+            "events": self._outbox.qsize(),
+            "replies": self._answers.qsize(),
+        }
+
     async def call_store(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run a store method in the store's thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, function, *arguments)
 
     async def _consume(self, queue: str, *, no_ack: bool = False) -> None:
-        async def take(delivery: Delivery) -> None:
-            self._inbox.put_nowait(delivery)
-
-        await self._incoming.consume(queue, take, prefetch=PREFETCH, no_ack=no_ack)
+        await self._incoming.consume(
+            queue, self._inbox.put_nowait, prefetch=PREFETCH, no_ack=no_ack
+        )
 
     async def _work(self) -> None:
-        batch: list[Delivery | None] = []
         while True:
-            crowded = len(batch) >= CROWD
             batch = [await self._inbox.get()]
-            if crowded:  # under load, fewer and larger batches; a lone run never waits
-                await asyncio.sleep(GATHER_SECONDS)
             while len(batch) < BATCH and not self._inbox.empty():
                 batch.append(self._inbox.get_nowait())
+            if len(batch) >= CROWD:  # under load, fewer and larger batches; a lone run never waits
+                self._incoming.rest(GATHER_SECONDS)
+            received = Tally(delivery.queue for delivery in batch if delivery is not None)
+            for queue, amount in received.items():
+                self._metrics.received.labels(queue).inc(amount)
             for delivery in batch:
                 self._apply(delivery)
+            self.ledger.record(self.clock())
             await self._commit(self.ledger.take_changes())
-            for counter, amount in self._tally:
-                counter.inc(amount)
-            self._tally.clear()
+            self._show_counts()
             await self._acknowledge(batch)
             self._tell()
 
@@ -200,35 +266,53 @@ class Session:
         now = self.clock()
         if delivery is None:
             self.ledger.tick(now)
+            self.hosts.forget_silent(now)
+            self.leaders.forget_silent(now)
+            self._show_progress(now)
             return
-        self._metrics.received.labels(delivery.queue).inc()
         try:
             _HANDLERS[delivery.queue](self, delivery, now)
         except MessageRefusedError as error:
             self._refuse(delivery, error)
 
+    def _show_progress(self, now: float) -> None:
+        """Take in how far the runs are, and tell those who watch that time has passed."""
+        active = self.ledger.newest(now, MAX_RATES, RunState.RUNNING)[0]
+        self.watch.look(active, now)
+        self.watch.tell_of_runs(run.run for run in active)
+        self.watch.tell(FLEET)
+
     def _on_result(self, delivery: Delivery, now: float) -> None:
         message: Partial | Failure = decode(delivery.type, delivery.body, Partial, Failure)
+        _check_speaker(delivery.routing_key.partition(".")[2], message)
         if isinstance(message, Partial):
+            self._count(self._metrics.partials, None)
             outcome = self.ledger.partial(message, now)
             if outcome is Outcome.MERGED:
-                self._count(self._metrics.merged_samples, message.statistics.samples)
+                self._count(self._metrics.merged_samples, None, message.statistics.samples)
         else:
             outcome = self.ledger.failure(message, now)
-            self._count(self._metrics.failures.labels(message.kind.value))
-        self._count(self._metrics.results.labels(outcome.value))
+            self._count(self._metrics.failures, message.kind.value)
+        self._count(self._metrics.results, outcome.value)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s %s", message.type.split(".")[0], outcome, extra=of_chunk(message))
 
-    def _count(self, counter: Counter, amount: int = 1) -> None:
+    def _count(self, counter: Counter, label: str | None, amount: int = 1) -> None:
         """Count once the batch is committed: what is not comes again."""
-        self._tally.append((counter, amount))
+        self._tally[counter, label] += amount
 
     def _on_dead_letter(self, delivery: Delivery, now: float) -> None:
         outcome = self.ledger.dead_letter(decode(delivery.type, delivery.body, Chunk), now)
-        self._count(self._metrics.results.labels(outcome.value))
-        self._count(self._metrics.failures.labels(DEAD_LETTER))
+        self._count(self._metrics.results, outcome.value)
+        self._count(self._metrics.failures, DEAD_LETTER)
 
     def _on_telemetry(self, delivery: Delivery, now: float) -> None:
-        telemetry: Telemetry = decode(delivery.type, delivery.body, Telemetry)
+        telemetry: Telemetry | Leader = decode(delivery.type, delivery.body, Telemetry, Leader)
+        _check_speaker(delivery.routing_key, telemetry)
+        if isinstance(telemetry, Leader):
+            self.leaders.hear(telemetry, now)
+            return
+        self.hosts.hear(telemetry, now)
         if self.ledger.fleet.hear(telemetry, now):
             self.ledger.fleet_changed(telemetry.pool, now)
 
@@ -246,6 +330,13 @@ class Session:
         outcome = reply.code.value if isinstance(reply, ErrorReply) else "ok"
         self._metrics.rpc.labels(request.type.split(".")[0], outcome).inc()
 
+    def _show_counts(self) -> None:
+        if self._tally[self._metrics.merged_samples, None]:
+            self._metrics.last_merge.set(self.clock())
+        for (counter, label), amount in self._tally.items():
+            (counter if label is None else counter.labels(label)).inc(amount)
+        self._tally.clear()
+
     async def _commit(self, changes: Changes) -> None:
         if not changes:
             return
@@ -256,8 +347,12 @@ class Session:
             self._metrics.commit_errors.inc()
             raise
         self._metrics.commit_seconds.observe(time.monotonic() - started)
+        for run in sorted(changes.declared | changes.reopened):
+            what = "declared" if run in changes.declared else "reopened"
+            log.info("run %s %s", run, what, extra=of_run(run))
         for run, ended in changes.results.items():
-            log.info("run %s %s: digest %s", run, ended.state, ended.digest)
+            said = f"digest {ended.digest}" if ended.digest else ended.error or "no digest"
+            log.info("run %s %s: %s", run, ended.state, said, extra=of_run(run))
 
     async def _acknowledge(self, batch: list[Delivery | None]) -> None:
         # Deliveries come in the order of their tags, so everything up to the last one is done.
@@ -268,12 +363,18 @@ class Session:
     def _tell(self) -> None:
         # A blocked publisher must not stall commits; who misses an event or a reply asks again.
         for reply in self._replies:
-            if not self._answers.full():
+            if self._answers.full():
+                self._metrics.dropped.labels(REPLY).inc()
+            else:
                 self._answers.put_nowait(reply)
         self._replies.clear()
-        for event in self.ledger.take_events(self.clock()):
-            if not self._outbox.full():
-                self._outbox.put_nowait((_event_key(event), event))
+        events = self.ledger.take_events(self.clock())
+        self.watch.tell_of_runs(event.run for event in events)
+        for event in events:
+            if self._outbox.full():
+                self._metrics.dropped.labels(EVENT).inc()
+            else:
+                self._outbox.put_nowait((routing_key(event), event))
 
     async def _publish(self) -> None:
         while True:
@@ -309,8 +410,12 @@ class Session:
         return await Link.open(self._incoming.broker, "montemq aggregator (re)", confirms=False)
 
     async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
+            due = loop.time() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
+            self._metrics.loop_lag.observe(loop.time() - due)
+            self._metrics.blocked.set(self._outgoing.blocked)
             self._inbox.put_nowait(None)
 
     async def _watch(self) -> None:
@@ -324,6 +429,13 @@ class Session:
         raise ConnectionLostError(f"the connection to the broker was lost: {reasons[0]}")
 
 
+def _check_speaker(user: str, message: Partial | Failure | Telemetry | Leader) -> None:
+    """Refuse what a machine's own user tells of another one: the broker vouches for the user."""
+    if not may_speak(user, message.host, "" if isinstance(message, Leader) else message.consumer):
+        text = f"user '{user[:200]}' does not speak for host '{message.host}'"
+        raise MessageRefusedError(RefusalReason.INVALID, text)
+
+
 _HANDLERS: dict[str, Callable[[Session, Delivery, float], None]] = {
     topology.RESULTS_QUEUE: Session._on_result,  # noqa: SLF001 - the class's own table
     topology.DEAD_QUEUE: Session._on_dead_letter,  # noqa: SLF001
@@ -332,13 +444,7 @@ _HANDLERS: dict[str, Callable[[Session, Delivery, float], None]] = {
 }
 
 
-def _event_key(event: Progress | Finished) -> str:
-    if isinstance(event, Finished):
-        return topology.finished_key(event.run)
-    return topology.progress_key(event.run)
-
-
-def _take_over(store: Store) -> tuple[int, list[RunBooks], list[EndedRun]]:
+def _take_over(store: Store) -> Ledger:
     try:
         epoch = store.take_over()
     except StoreError:
@@ -347,4 +453,4 @@ def _take_over(store: Store) -> tuple[int, list[RunBooks], list[EndedRun]]:
             raise
         log.warning("ended process %d, which was stopped in the middle of a commit", pid)
         epoch = store.take_over()
-    return epoch, store.active_runs(), store.ended_runs()
+    return Ledger(epoch, store.active_runs(), store.ended_runs(), store.names())

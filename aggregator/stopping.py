@@ -1,6 +1,7 @@
 """Whether a cell's error is small enough, and known well enough, to stop at; pure and exact.
 
-Not when it is asked: that is at checkpoints only, so that the answer does not depend on chance.
+Not when it is asked: that is at checkpoints only, so that the answer does not depend on chance;
+see `aggregator.cells`.
 """
 
 from collections.abc import Iterable
@@ -50,12 +51,30 @@ def reached(
     outputs
         Numbers of the outputs that it applies to.
     """
+    needed = growth_needed(statistics, method, target, outputs)
+    return needed is not None and needed <= 1
+
+
+def growth_needed(
+    statistics: Statistics, method: Method, target: Target, outputs: Iterable[int] = (0,)
+) -> Fraction | None:
+    """Return by which factor the blocks must grow until `reached` is expected to hold.
+
+    Exactly where it holds already, that is at most 1. Elsewhere it is a forecast: the variance of
+    a mean falls as 1/B, and so does the squared relative error of the variance itself. None where
+    nothing can be foreseen, because there is no variance yet or a mean is 0.
+
+    Parameters are those of `reached`.
+    """
     fits = fit(scatter(statistics, method))
-    return all(
-        error_is_reliable(statistics, method, output, fits[output])
-        and _within(fits[output], target)
-        for output in outputs
-    )
+    factors = []
+    for output in outputs:
+        doubt = _doubt(statistics, method, output, fits[output])
+        excess = _excess(fits[output], target)
+        if doubt is None or excess is None:
+            return None
+        factors += [doubt, excess]
+    return max(factors)
 
 
 def error_is_reliable(statistics: Statistics, method: Method, output: int, found: Fit) -> bool:
@@ -69,12 +88,8 @@ def error_is_reliable(statistics: Statistics, method: Method, output: int, found
     often where chance made the error small: a nominal 95 % was 91 % for a European call in
     64 blocks, because the block means of an unbounded payoff are skewed.
     """
-    positive = found.variance is not None and found.variance > 0 and not found.explained
-    return (
-        positive
-        and (method is not Method.SOBOL or Fraction(2, found.degrees) <= RELIABLE_VARIANCE**2)
-        and variance_is_known(statistics, output)
-    )
+    doubt = _doubt(statistics, method, output, found)
+    return doubt is not None and doubt <= 1
 
 
 def variance_is_known(statistics: Statistics, output: int) -> bool:
@@ -82,20 +97,36 @@ def variance_is_known(statistics: Statistics, output: int) -> bool:
 
     It is √(B/(B-1)·Σ(q_b-q̄)²)/Σq_b, compared here squared and exactly; one block cannot tell.
     """
+    spread = _spread(statistics, output)
+    return spread is not None and spread <= RELIABLE_VARIANCE**2
+
+
+def _doubt(statistics: Statistics, method: Method, output: int, found: Fit) -> Fraction | None:
+    """Return the squared relative error of the variance, in units of the largest one believed."""
+    spread = _spread(statistics, output)
+    if not found.variance or found.variance < 0 or found.explained or spread is None:
+        return None
+    if method is Method.SOBOL:
+        spread = max(spread, Fraction(2, found.degrees))
+    return spread / RELIABLE_VARIANCE**2
+
+
+def _spread(statistics: Statistics, output: int) -> Fraction | None:
+    """Return the squared relative error of the variance within blocks, None where it is unknown."""
     blocks = statistics.blocks
     total = statistics.left[output].fraction()
     if blocks == 1 or total <= 0:
-        return False
-    spread = statistics.fourth[output].fraction() - total * total / blocks
-    return spread * blocks / (blocks - 1) <= (RELIABLE_VARIANCE * total) ** 2
+        return None
+    ratio = statistics.fourth[output].fraction() / (total * total)
+    return (ratio * blocks - 1) / (blocks - 1)
 
 
-def _within(found: Fit, target: Target) -> bool:
-    if found.variance is None:
-        return False
+def _excess(found: Fit, target: Target) -> Fraction | None:
+    """Return the variance in units of the square of the narrower target, None without both."""
     limits = []
     if target.standard_error is not None:
         limits.append(Fraction(target.standard_error))
     if target.relative_error is not None:
         limits.append(Fraction(target.relative_error) * found.mean)
-    return all(found.variance <= limit * limit for limit in limits)
+    narrowest = min(limit * limit for limit in limits)
+    return found.variance / narrowest if found.variance is not None and narrowest else None

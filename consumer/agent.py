@@ -1,10 +1,11 @@
 """The consumer's shell: events from broker, slots and signals to the policy, its actions to them.
 
 Nothing is decided here but when to give up because the broker cannot be used. The main thread only
-waits for signals; everything else happens in the loop's thread, which never computes, so that
-heartbeats go on whatever a slot does.
+waits; everything happens in the loop's thread, which never computes, so that heartbeats go on
+whatever a slot does.
 """
 
+import contextlib
 import logging
 import os
 import secrets
@@ -15,13 +16,17 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 
 from consumer import events as e
 from consumer.answers import Worker
+from consumer.courtesy import Rules
 from consumer.fork_server import loading, loading_again, server_lives
+from consumer.guard import Guard
+from consumer.limits import Limits
 from consumer.policy import Policy
+from consumer.signals import received, signals_told
 from consumer.slots import Slots
+from consumer.vigil import Vigil, Wakefulness
 from protocol.amqp_pika import Incoming, Link
 from protocol.definition import Lane
 from protocol.errors import (
@@ -31,13 +36,32 @@ from protocol.errors import (
     OtherBitsError,
     TopologyMissingError,
 )
-from protocol.messages import Chunk, ConsumerState, Finished, Partial, Telemetry, decode, encode
+from protocol.log_ids import of_chunk
+from protocol.machines import machine_of
+from protocol.messages import (
+    Chunk,
+    Command,
+    ConsumerState,
+    Control,
+    Failure,
+    Finished,
+    Golden,
+    Partial,
+    Suspension,
+    Telemetry,
+    decode,
+    encode,
+)
 from protocol.model_file import ModelFile
+from protocol.origin import host_name, software_version
 from protocol.settings import Broker
 from protocol.topology import (
+    CONTROL,
     EVENTS,
+    EVERYBODY,
     RESULTS,
     TELEMETRY,
+    control_key,
     failure_key,
     finished_key,
     partial_key,
@@ -49,7 +73,12 @@ TELEMETRY_SECONDS = 2.0
 REFUSED_SECONDS = 300.0
 """How long an agent that the broker refuses keeps trying, once it has worked."""
 
-log = logging.getLogger(__name__)
+LOST_HEARTBEATS = 2
+"""After so many a broker takes a connection for dead."""
+
+log = logging.getLogger("montemq.consumer")
+
+Listener = Callable[[Telemetry], None]
 
 
 def run_agent(
@@ -59,8 +88,10 @@ def run_agent(
     pool: str,
     name: str | None = None,
     on_ready: Callable[[], None] | None = None,
-    wait: bool = False,
     model_files: Sequence[ModelFile] = (),
+    listener: Listener | None = None,
+    rules: Rules = Rules(),  # noqa: B008 - frozen
+    limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> int:
     """Consume a pool's chunks until SIGTERM or SIGINT; the second one does not wait for chunks.
 
@@ -76,10 +107,14 @@ def run_agent(
         What the consumer calls itself; `<host>-<6 hex>` unless given.
     on_ready
         Called once, in the loop's thread, when chunks can arrive.
-    wait
-        Keep trying when the broker cannot be used at the start.
     model_files
         Models that the slots have besides the installed ones; loadable, as a `Registry` has found.
+    listener
+        Called, in the loop's thread, with all that the aggregator is told of the consumer.
+    rules
+        When the machine may be used.
+    limits
+        What the slots may take.
 
     Returns
     -------
@@ -89,29 +124,24 @@ def run_agent(
     Raises
     ------
     BrokerError
-        The broker could not be used at the start, or refused the agent for five minutes.
+        The broker refused the agent at the start, or for five minutes; one that does not answer is
+        waited for.
     OtherBitsError
         The models' numbers would differ from those of other machines.
     """
-    host = socket.gethostname()
+    host = machine_of(broker.user) or host_name()
     worker = Worker(name or f"{host}-{secrets.token_hex(3)}", host)
     slots = slots or len(os.sched_getaffinity(0))
-    agent = Agent(broker, worker, slots, pool, on_ready, wait=wait, model_files=model_files)
-    # Handlers first: from here on a signal drains, even while slots start.
-    before = {number: signal.signal(number, agent.signalled) for number in _SIGNALS}
-    thread = threading.Thread(target=agent.run, name="broker")
-    try:
+    agent = Agent(
+        broker, worker, slots, pool, on_ready, model_files, listener, rules, limits
+    )  # fmt: skip
+    with signals_told(agent.listen):  # from here on a signal drains, even while slots start
+        thread = threading.Thread(target=agent.run, name="broker")
         thread.start()
         thread.join()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if agent.error is not None:
         raise agent.error
     return 0
-
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Agent:
@@ -130,21 +160,32 @@ class Agent:
         slots: int,
         pool: str,
         on_ready: Callable[[], None] | None,
-        *,
-        wait: bool,
         model_files: Sequence[ModelFile],
+        listener: Listener | None,
+        rules: Rules,
+        limits: Limits,
     ) -> None:
         self.error: Exception | None = None
         self._broker, self._worker, self._pool = broker, worker, pool
-        self._on_ready, self._wait = on_ready, wait
-        self._policy = Policy(worker, slots)
+        self._on_ready, self._listener = on_ready, listener
+        self._policy = Policy(worker, slots, limits)
         self._lanes = {work_queue(pool, lane): lane for lane in Lane}
-        self._link = Link(broker, self, worker.consumer, [(EVENTS, finished_key("*"))])
+        names = (worker.consumer, worker.host, EVERYBODY)
+        bindings = [(EVENTS, finished_key("*")), *((CONTROL, control_key(name)) for name in names)]
+        self._link = Link(broker, self, worker.consumer, bindings)
         self._slots = Slots(worker, self._watch, self._link.remove_reader, model_files)
+        memory, in_loop = limits.slot_memory, self._link.call_threadsafe
+        self._guard = Guard(rules, memory, self._slots.sizes, in_loop, self._on_guard)
         self._held: list[int] | None = []  # slots to start once they can be forked
+        self._events: list[e.Event] = []
+        self._given: dict[int, list[bytes]] = {}
+        self._vigil, self._wakefulness = Vigil(), Wakefulness()
         self._signals = 0
         self._ready = False
         self._refused_since: float | None = None
+        self._said = ""  # of a broker that is away
+        self._connections = 0
+        self._golden: Golden | None = None
 
     def run(self) -> None:
         """Serve until the policy exits or `error` is set."""
@@ -153,24 +194,38 @@ class Agent:
             loading().add_done_callback(self._loaded)
             self._link.call_later(0.0, self._tick)
             self._link.call_later(0.0, self._heartbeat)
-            self._link.run()
+            with self._guard.watching():
+                self._link.run()
         except Exception as error:  # noqa: BLE001 - handed to the thread that waits
             self.error = error
         finally:
             self._slots.close()
         log.info("consumer %s stopped", self._worker.consumer)
 
-    def signalled(self, number: int, _frame: object) -> None:
-        """Handle a signal: the first one drains, the second one stops."""
-        self._signals += 1
-        event = e.Drain() if self._signals == 1 else e.Stop()
-        del number
-        self._link.call_threadsafe(partial(self._end, event))
+    def listen(self, signals: socket.socket) -> None:
+        """Read signals from a socket: of those that end, the first drains, the second stops."""
+
+        def read() -> None:
+            for number in received(signals):
+                self._on_signal(number)
+
+        self._link.add_reader(signals.fileno(), read)
+
+    def _on_signal(self, number: int) -> None:
+        if number == signal.SIGTSTP:
+            self._obey(Command.QUIET, "SIGTSTP")
+        elif number == signal.SIGCONT:
+            self._obey(Command.RESUME, "SIGCONT")
+        else:
+            self._signals += 1
+            self._obey(Command.DRAIN if self._signals == 1 else Command.STOP, "a signal")
 
     # what happens
 
     def on_connected(self) -> None:
         """Consume, if a slot is ready."""
+        self._said = ""
+        self._connections += 1
         log.info("connected to %s", self._broker)
         self._handle(e.Connected())
         self._send_telemetry()
@@ -178,40 +233,51 @@ class Agent:
     def on_consuming(self) -> None:
         """Tell whoever started the agent, the first time."""
         self._refused_since = None
+        self._vigil.confirmed(time.monotonic())
+        self._get_ready("ready for chunks")
+
+    def _get_ready(self, said: str) -> None:
         if not self._ready:
             self._ready = True
-            log.info("ready for chunks")
+            log.info("%s", said)
             if self._on_ready is not None:
                 self._on_ready()
 
     def on_lost(self, error: BrokerError) -> None:
-        """Log it, and give up at the start or when the broker keeps refusing."""
+        """Log it; give up when the broker refuses at the start, or keeps refusing."""
         now = time.monotonic()
+        self._vigil.stopped()
         self._handle(e.Disconnected())
         if not isinstance(error, BrokerRefusedError | TopologyMissingError):
             self._refused_since = None
         elif self._refused_since is None:
             self._refused_since = now
-        refused_for = 0.0 if self._refused_since is None else now - self._refused_since
-        at_start = not self._ready and not self._wait
-        if at_start or (refused_for > REFUSED_SECONDS and not self._wait):
+        patience = REFUSED_SECONDS if self._ready else 0.0
+        if self._refused_since is not None and now - self._refused_since >= patience:
             self.error = error
             self._link.close()
-        else:
+        elif str(error) != self._said:  # once, however long the broker is away
+            self._said = str(error)
             log.warning("%s; trying again", error)
 
     def on_message(self, incoming: Incoming) -> None:
         """Decode a chunk or the end of a run; what is neither is refused, and nothing stops."""
         try:
-            if incoming.queue is None:
+            if incoming.exchange == CONTROL:  # and from nowhere else: operators alone write there
+                told = decode(incoming.type, incoming.body, Control)
+                self._obey(Command(told.command), f"an operator at {told.by}")
+            elif incoming.queue is None:
                 finished = decode(incoming.type, incoming.body, Finished)
                 self._handle(e.RunEnded(finished.run, finished.definition, finished.term))
             else:
                 chunk = decode(incoming.type, incoming.body, Chunk)
                 lane = self._lanes[incoming.queue]
+                self._vigil.heard(time.monotonic())
+                if log.isEnabledFor(logging.DEBUG):
+                    log.debug("received a chunk", extra=of_chunk(chunk))
                 self._handle(e.Delivered(incoming.receipt, lane, chunk, incoming.body))
         except MessageRefusedError as error:
-            log.warning("refused a message from %s: %s", incoming.queue or EVENTS, error)
+            log.warning("refused a message from %s: %s", incoming.queue or incoming.exchange, error)
             if incoming.queue is not None:
                 self._link.bury(incoming.receipt)
 
@@ -223,14 +289,33 @@ class Agent:
         self._link.add_reader(fd, partial(self._on_slot, slot))
 
     def _on_slot(self, slot: int) -> None:
-        event = self._slots.read(slot)
-        if isinstance(event, e.SlotDone) and event.kind is not None:
-            log.warning("a chunk failed in slot %d: %s", slot, event.kind)
-        self._handle(event)
+        for event in self._slots.read(slot):
+            self._handle(event)
 
-    def _end(self, event: e.Drain | e.Stop) -> None:
-        log.info("draining" if isinstance(event, e.Drain) else "stopping at once")
+    def _obey(self, command: Command, by: str) -> None:
+        """Do what an operator says; to be quiet twice is to be quiet, and so on."""
+        match command:
+            case Command.QUIET:
+                self._steer(e.Suspend(Suspension.QUIET, f"{by} said so"))
+            case Command.RESUME if Suspension.QUIET not in self._policy.reasons:
+                return  # SIGCONT comes with other things as well
+            case Command.RESUME:
+                self._steer(e.Resume(Suspension.QUIET))
+            case Command.DRAIN:
+                self._steer(e.Drain())
+            case Command.STOP:
+                self._steer(e.Stop())
+
+    def _on_guard(self, event: e.Suspend | e.Resume | e.SlotTooLarge) -> None:
+        if isinstance(event, e.SlotTooLarge):
+            self._handle(event)
+        else:
+            self._steer(event)
+
+    def _steer(self, event: e.Suspend | e.Resume | e.Drain | e.Stop) -> None:
+        log.info("%s", _said(event))
         self._handle(event)
+        self._handle_all()  # before it is told
         self._send_telemetry()
 
     def _loaded(self, verdict: Future[str]) -> None:
@@ -238,8 +323,10 @@ class Agent:
         self._link.call_threadsafe(partial(self._on_loaded, verdict.result()))
 
     def _on_loaded(self, verdict: str) -> None:
+        self._golden = Golden.FAILED if verdict else Golden.PASSED
         if verdict:
             self.error = OtherBitsError(verdict)
+            self._send_telemetry(ConsumerState.STOPPED)
             self._link.close()
             return
         held, self._held = self._held or [], None
@@ -249,18 +336,53 @@ class Agent:
     def _tick(self) -> None:
         self._link.call_later(TICK_SECONDS, self._tick)
         self._handle(e.Tick())
+        self._keep_vigil(time.monotonic())
+
+    def _keep_vigil(self, now: float) -> None:
+        """Connect anew where the broker must have given this agent up, or does not deliver."""
+        slept = self._wakefulness.slept(now, time.clock_gettime(time.CLOCK_BOOTTIME))
+        if slept > LOST_HEARTBEATS * self._broker.heartbeat:
+            self._link.reconnect(f"the machine has slept for {slept:.0f} s")
+        elif complaint := self._vigil.overdue(now):
+            self._link.reconnect(complaint)
+        elif self._policy.idle and self._vigil.is_due(now):
+            for queue in self._lanes:
+                self._link.inspect(queue, partial(self._on_inspected, queue))
+
+    def _on_inspected(self, queue: str, ready: int, consumers: int) -> None:
+        if self._policy.idle and (complaint := self._vigil.seen(queue, ready, consumers)):
+            self._link.reconnect(complaint)
 
     # what is done about it
 
     def _handle(self, event: e.Event) -> None:
-        for action in self._policy.handle(event, time.monotonic()):
+        """Have the policy take in an event, with all others of this turn of the loop."""
+        if not self._events:
+            self._link.call_later(0.0, self._handle_all)
+        self._events.append(event)
+
+    def _handle_all(self) -> None:
+        events, self._events = self._events, []
+        if not events:
+            return
+        announced = self._policy.announced
+        actions = self._policy.handle_all(events, time.monotonic())
+        if self._policy.announced != announced:
+            self._send_telemetry()  # before the first chunk can come
+        if self._policy.could_consume:
+            self._get_ready("ready, and suspended")  # whoever waits for it waits no longer
+        for action in actions:
             self._do(action)
+        given, self._given = self._given, {}
+        for slot, bodies in given.items():
+            self._slots.give(slot, bodies)
 
     def _do(self, action: e.Action) -> None:  # noqa: C901 - one line per action
         match action:
             case e.StartChunk(slot, _, body):
-                self._slots.give(slot, body)
+                self._given.setdefault(slot, []).append(body)
             case e.Publish(token, type_name, body):
+                _log_answer(type_name, body)
                 key = partial_key if type_name == Partial.type else failure_key
                 self._link.publish(RESULTS, key(self._broker.user), type_name, body, token)
             case e.Ack(receipt):
@@ -268,8 +390,10 @@ class Agent:
             case e.Return(receipt):
                 self._link.give_back(receipt)
             case e.Consume(prefetch):
+                self._vigil.asked(time.monotonic())
                 self._link.consume(list(self._lanes), prefetch)
             case e.StopConsuming():
+                self._vigil.stopped()
                 self._link.stop_consuming()
             case e.StartSlot(slot):
                 self._start_slot(slot)
@@ -311,16 +435,40 @@ class Agent:
             consumer=self._worker.consumer,
             host=self._worker.host,
             pool=self._pool,
-            slots=self._policy.slots,
+            slots=self._policy.announced,
             busy=self._policy.busy,
             state=state or now_doing,
-            version=_version(),
+            version=software_version(),
+            golden=self._golden,
+            suspended=self._policy.suspension(time.monotonic()),
+            totals=self._policy.tally.totals(max(0, self._connections - 1), self._link.cancels),
         )
         self._link.publish(TELEMETRY, self._broker.user, message.type, encode(message))
+        if self._listener is not None:
+            self._listener(message)
 
 
-def _version() -> str:
-    try:
-        return version("montemq")
-    except PackageNotFoundError:
-        return "unknown"
+def _said(event: e.Suspend | e.Resume | e.Drain | e.Stop) -> str:
+    match event:
+        case e.Suspend(_, text, give_back):
+            what = "are given back" if give_back else "are finished"
+            return f"suspended: {text}; chunks that run {what}"
+        case e.Resume(reason):
+            return f"no longer suspended for this reason: {reason}"
+        case e.Drain():
+            return "draining"
+        case e.Stop():
+            return "stopping at once"
+
+
+def _log_answer(type_name: str, body: bytes) -> None:
+    """Say that a chunk failed; where everything is said, also that one was computed."""
+    if type_name != Failure.type and not log.isEnabledFor(logging.DEBUG):
+        return
+    with contextlib.suppress(MessageRefusedError):  # the aggregator will say so
+        answer = decode(type_name, body, Partial, Failure)
+        if isinstance(answer, Failure):
+            ids = of_chunk(answer)
+            log.warning("a chunk failed: %s: %s", answer.kind, answer.text, extra=ids)
+        else:
+            log.debug("answered a chunk", extra=of_chunk(answer))

@@ -1,9 +1,10 @@
-"""The blocks of one chunk: samples, their differences by a bump, their moments and histograms.
+"""The blocks of a cell: samples, their differences by a bump, their moments and histograms.
 
 Not what becomes of a model's errors, and not the sums over blocks.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,12 @@ from protocol.model import Model, bumped
 from protocol.statistics import BlockMoments
 from protocol.streams import BlockStream
 
-Simulate = Callable[[BlockStream], BlockMoments]
+
+class Simulate(Protocol):
+    """Simulates blocks of one cell."""
+
+    def __call__(self, stream: BlockStream, tally: Tally | None = None) -> BlockMoments:
+        """Return a block's moments; its samples are counted where there is a tally."""
 
 
 def block_simulation(
@@ -22,18 +28,15 @@ def block_simulation(
     sampling: Sampling,
     outputs: tuple[str, ...],
     bump: Mapping[str, int | float],
-    tally: Tally | None,
 ) -> Simulate:
-    """Return the function that simulates one block of a chunk.
+    """Return the function that simulates one block of a cell.
 
     Parameters
     ----------
     cell
-        The model with the chunk's parameters.
+        The model with the cell's parameters.
     sampling, outputs, bump
-        As in the chunk.
-    tally
-        Counts the samples where histograms are asked for.
+        As in its chunks.
 
     Raises
     ------
@@ -48,7 +51,7 @@ def block_simulation(
     # The controls of the base case serve the differences as well.
     bare = sampling.model_copy(update={"control_variates": False})
 
-    def simulate(stream: BlockStream) -> BlockMoments:
+    def simulate(stream: BlockStream, tally: Tally | None = None) -> BlockMoments:
         if counts and tally is None:
             return cell.simulate(stream, sampling, outputs)
         samples = cell.checked_samples(stream, sampling, outputs)

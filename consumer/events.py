@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from protocol.definition import Lane
-from protocol.messages import Chunk, FailureKind
+from protocol.messages import Chunk, FailureKind, Suspension
 
 Receipt = tuple[int, int]
 """Names a delivery: the channel's generation, and the delivery's tag on that channel."""
@@ -38,13 +38,19 @@ class SlotReady:
 
 @dataclass(frozen=True, slots=True)
 class SlotDone:
-    """A slot answered its chunk: an encoded message; kind and text where it is a failure."""
+    """A slot answered its oldest chunk: an encoded message; kind and text where it is a failure.
+
+    `seconds` is how long it took as the slot saw it, None where it does not say; `cpu_seconds` the
+    CPU time of a partial.
+    """
 
     slot: int
     type: str
     body: bytes
     kind: FailureKind | None = None
     text: str = ""
+    seconds: float | None = None
+    cpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,14 @@ class SlotCrashed:
 
     slot: int
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlotTooLarge:
+    """A slot's process uses so many bytes, more than it may."""
+
+    slot: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,25 @@ class RunEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspend:
+    """Start no chunk and keep none, for this reason and until `Resume`; several may hold at once.
+
+    With `give_back` what runs is given back at once, else it is finished.
+    """
+
+    reason: Suspension
+    text: str
+    give_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """A reason for `Suspend` is gone."""
+
+    reason: Suspension
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Finish what runs, give back the rest, and exit."""
 
@@ -95,7 +128,7 @@ class Tick:
 
 Event = (
     Connected | Disconnected | Delivered | SlotReady | SlotDone | SlotCrashed
-    | Confirmed | Refused | RunEnded | Drain | Stop | Tick
+    | SlotTooLarge | Confirmed | Refused | RunEnded | Suspend | Resume | Drain | Stop | Tick
 )  # fmt: skip
 
 
@@ -115,7 +148,7 @@ class KillSlot:
 
 @dataclass(frozen=True, slots=True)
 class StartChunk:
-    """Give a chunk to an idle slot; answered by SlotDone or SlotCrashed."""
+    """Give a chunk to a slot, behind those that it has; answered by SlotDone or SlotCrashed."""
 
     slot: int
     chunk: Chunk

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from typing import Any
 
+from consumer.kernels.cache import remove_unused
 from consumer.kernels.width import vector_environment
 
 SINGLE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -24,7 +25,7 @@ SINGLE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _ENDING_SECONDS = 2.0
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("montemq.consumer")
 
 
 @functools.cache
@@ -59,6 +60,11 @@ def server_lives() -> bool:
         return False
 
 
+def await_end_of_server() -> None:
+    """Wait a moment for a server that is ending: it gives its pipes up before it is seen to end."""
+    _end_of_server()
+
+
 def start_server() -> ForkServerContext:
     """Start the process that slots are forked from, and return its context; it goes on loading."""
     for name in SINGLE_THREAD:
@@ -69,7 +75,7 @@ def start_server() -> ForkServerContext:
     # A signal to the whole group must not end the server before the agent has drained. It inherits
     # the mask; the tracker comes first because starting it resets the mask.
     resource_tracker.ensure_running()
-    held = {signal.SIGINT, signal.SIGTERM}
+    held = {signal.SIGINT, signal.SIGTERM, signal.SIGTSTP}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
     try:
         forkserver.ensure_running()
@@ -96,6 +102,8 @@ def _load(future: Future[str]) -> None:
         future.set_result(_verdict(start_server()))
     except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for an answer
         future.set_result(_sentence(error))
+    else:
+        remove_unused()
 
 
 def _verdict(context: ForkServerContext) -> str:

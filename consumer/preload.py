@@ -17,13 +17,14 @@ from typing import Any
 from consumer import slot
 from consumer.golden import NotComputedError, check
 from consumer.kernels.cache import MARKER, cache_directory, empty_cache, one_at_a_time
+from consumer.priority import step_back
 from protocol.errors import OtherBitsError
 
 __all__ = ["VERDICT", "slot"]
 
 POLL_SECONDS = 0.2
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("montemq.consumer")
 
 
 def _verdict() -> str:
@@ -89,6 +90,7 @@ def _end_with(parent: int, loaded: threading.Event) -> None:
             os._exit(1)
 
 
+step_back()  # compiling shall be as little in anybody's way as computing
 _loaded = threading.Event()
 _watch = threading.Thread(target=_end_with, args=(os.getppid(), _loaded))
 _watch.start()

@@ -1,8 +1,8 @@
 """The slots as the agent sees them: processes that it starts, feeds, reads and kills.
 
-Nothing here waits for a slot: a body is smaller than a pipe's buffer, an answer is read once it
-has begun to arrive. Slots are forked from a server that has loaded the kernels, so they start at
-once and share its memory.
+Nothing here waits for a slot: what it is given at a time is smaller than a pipe's buffer, an answer
+is read once it has begun to arrive. Slots are forked from a server that has loaded the kernels, so
+they start at once and share its memory.
 """
 
 import contextlib
@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 
+import psutil
+
 from consumer.answers import Worker
 from consumer.events import SlotCrashed, SlotDone, SlotReady
-from consumer.fork_server import start_server
-from consumer.slot import READY, slot_main
-from protocol.messages import Failure, decode
+from consumer.fork_server import await_end_of_server, start_server
+from consumer.slot import READY, pack_chunks, slot_main, unpack_answers
+from protocol.messages import FailureKind
 from protocol.model_file import ModelFile
 
 GOODBYE_SECONDS = 2.0
@@ -79,37 +81,52 @@ class Slots:
         )
         try:
             process.start()
-        except (OSError, EOFError):
+        except (OSError, EOFError) as error:
             ours.close()
+            if isinstance(error, ConnectionError | EOFError):
+                await_end_of_server()
             raise
         finally:
             theirs.close()
         self._running[number] = _Process(process, ours)
         self._watch(number, ours.fileno())
 
-    def give(self, number: int, body: bytes) -> None:
-        """Send an idle slot a chunk; if it has just died, `SlotCrashed` says so."""
+    def give(self, number: int, bodies: Sequence[bytes]) -> None:
+        """Send a slot chunks; if it has just died, `SlotCrashed` says so."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._running[number].pipe.send_bytes(body)
+            self._running[number].pipe.send_bytes(pack_chunks(bodies))
 
-    def read(self, number: int) -> SlotEvent:
+    def read(self, number: int) -> list[SlotEvent]:
         """Return what a slot has to say; to be called only when its pipe is readable."""
         try:
             message = self._running[number].pipe.recv_bytes()
         except (EOFError, OSError):
-            return SlotCrashed(number, self._bury(number))
+            return [SlotCrashed(number, self._bury(number))]
         if message == READY:
-            return SlotReady(number)
-        type_bytes, body = message.split(b"\0", 1)
-        type_name = type_bytes.decode()
-        if type_name == Failure.type:
-            failure = decode(type_name, body, Failure)
-            return SlotDone(number, type_name, body, failure.kind, failure.text)
-        return SlotDone(number, type_name, body)
+            return [SlotReady(number)]
+        return [
+            SlotDone(number, type_name, body, FailureKind(kind) if kind else None, text, *times)
+            for type_name, body, kind, text, *times in unpack_answers(message)
+        ]
 
     def kill(self, number: int) -> None:
-        """Kill a slot's process; `SlotCrashed` follows."""
-        _kill(self._running[number].process)
+        """Kill a slot's process; `SlotCrashed` follows, unless it has been read already."""
+        if (slot := self._running.get(number)) is not None:
+            _kill(slot.process)
+
+    def sizes(self) -> dict[int, int]:
+        """Return the bytes that each slot has for itself, in memory or swapped out.
+
+        Any thread may ask, because counting takes its time. What slots share with the process that
+        they were forked from would not be free without them, so it does not count; a limit of the
+        kernel's would count all of it, and what numba only reserves.
+        """
+        found = {}
+        for number, slot in tuple(self._running.items()):
+            with contextlib.suppress(psutil.Error):  # it has just ended
+                used = psutil.Process(slot.process.pid).memory_full_info()
+                found[number] = used.uss + used.swap
+        return found
 
     def close(self) -> None:
         """End all slots; whatever they compute is lost."""
@@ -127,6 +144,8 @@ class Slots:
         _kill(slot.process)  # a pipe can be closed without the process being gone
         slot.process.join(GOODBYE_SECONDS)
         code = slot.process.exitcode
+        if code == _SERVER_GONE:
+            await_end_of_server()  # or it would be asked once more for the next slot
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
                 return f"killed by {signal.Signals(-code).name}"

@@ -3,31 +3,24 @@
 Nothing of the system's own node leaks in: configuration, cookie, plug-ins and data are all here.
 """
 
-import base64
 import fcntl
-import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from ops.accounts import ControlProgram
+from ops.broker_definitions import HASHING, password_hash
+from ops.rabbitmq_programs import rabbitmq_command
 from protocol.errors import UsageError
 from protocol.settings import Broker
 
 LOG_LINES = 8
 LOG_PREFIX = re.compile(r"^[-\d]+ [:.+\d]+ \[\w+\] <[.\d]+> *")
-
-SERVER_PLACES = (
-    "/usr/lib/rabbitmq/bin/rabbitmq-server",  # Debian, Ubuntu, Fedora
-    "/opt/rabbitmq/sbin/rabbitmq-server",  # the official container image
-    "/usr/local/sbin/rabbitmq-server",
-    "/usr/local/opt/rabbitmq/sbin/rabbitmq-server",
-)
-"""Where to look before PATH: what Debian has on PATH is a wrapper for the system's own node."""
 
 # Quorum queues keep a write-ahead log in memory and on disk; the default is 512 MiB.
 WAL_BYTES = 64 * 1024**2
@@ -45,11 +38,20 @@ log.file.rotation.size = 10485760
 log.file.rotation.count = 2
 """
 
+# RabbitMQ's own plug-in; by default it would listen on every address of the machine.
+METRICS_CONFIG = """\
+prometheus.tcp.ip = 127.0.0.1
+prometheus.tcp.port = {port}
+"""
+
 # The node is its own name server: with -erl_epmd_port neither it nor its start-up looks for epmd,
 # so no daemon outlives it. As flags of the environment these reach the Erlang machine as well that
 # RabbitMQ runs every minute only to have it start epmd: that one finds the port taken, and ends.
+# Schedulers that spin while they wait would take the cores from those who compute; as many as cores
+# would pass each message around: on two cores a single one takes a fifth less for it.
 ERLANG_FLAGS = (
     "-start_epmd false -erl_epmd_port {port} -kernel inet_dist_use_interface {{127,0,0,1}}"
+    " +sbwt none +sbwtdcpu none +sbwtdio none +S {schedulers}:{schedulers}"
 )
 
 
@@ -64,10 +66,22 @@ class BrokerDirectory:
         The node's log file, of its latest start.
     output
         What the node prints: why it could not even open its log.
+    configuration, advanced, plugins
+        Further lines of its configuration, what only Erlang's terms can say, and its plug-ins.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        configuration: Sequence[str] = (),
+        advanced: str = "[]",
+        plugins: Sequence[str] = (),
+    ) -> None:
         self.path = path.absolute()
+        self.configuration = configuration
+        self.advanced = advanced
+        self.plugins = plugins
         self.log = self.path / "log" / "node.log"
         self.output = self.path / "log" / "stdout.log"
         self._lock: IO[str] | None = None
@@ -80,8 +94,10 @@ class BrokerDirectory:
             path.write_text(f"montemq-{secrets.token_hex(6)}@localhost", encoding="ascii")
         return path.read_text(encoding="ascii")
 
-    def prepare(self, broker: Broker) -> None:
+    def prepare(self, broker: Broker, metrics_port: int | None = None) -> None:
         """Write what a node at this address needs, and lock the directory.
+
+        With a metrics port it serves metrics for Prometheus there, on loopback.
 
         Raises
         ------
@@ -94,7 +110,7 @@ class BrokerDirectory:
             self._take_lock()
             self.log.unlink(missing_ok=True)
             self._write_cookie()
-            self._write_configuration(broker)
+            self._write_configuration(broker, metrics_port)
         except OSError as error:
             raise UsageError(f"the data directory {self.path} is unusable: {error}") from None
 
@@ -111,9 +127,10 @@ class BrokerDirectory:
     def environment(self, distribution_port: int) -> dict[str, str]:
         """Return the node's whole environment; its distribution will listen on this port."""
         name = self.node_name
+        (self.path / "distribution_port").write_text(str(distribution_port), encoding="ascii")
         files = {
             "CONFIG_FILE": "rabbitmq.conf",
-            "ADVANCED_CONFIG_FILE": "absent.config",
+            "ADVANCED_CONFIG_FILE": "advanced.config",
             "CONF_ENV_FILE": "absent.conf",
             "ENABLED_PLUGINS_FILE": "enabled_plugins",
             "PID_FILE": "node.pid",
@@ -131,12 +148,36 @@ class BrokerDirectory:
             "RABBITMQ_ALLOW_INPUT": "true",
             "RABBITMQ_DIST_PORT": str(distribution_port),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-noinput -sname {name}",
-            "ERL_FLAGS": ERLANG_FLAGS.format(port=distribution_port),
+            "ERL_FLAGS": ERLANG_FLAGS.format(
+                port=distribution_port, schedulers=max(1, len(os.sched_getaffinity(0)) // 2)
+            ),
             "ERL_CRASH_DUMP_SECONDS": "0",
             "HOME": str(self.path / "home"),
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
         }
+
+    def control(self) -> ControlProgram:
+        """Return rabbitmqctl for the node that runs here.
+
+        Raises
+        ------
+        UsageError
+            None has run here.
+        """
+        try:
+            port = (self.path / "distribution_port").read_text(encoding="ascii")
+        except OSError:
+            raise UsageError(f"no broker has run in the data directory {self.path}") from None
+        environment = {
+            "RABBITMQ_NODENAME": self.node_name,
+            # It asks at the node's port, and must not want to listen there as well.
+            "ERL_FLAGS": f"-start_epmd false -erl_epmd_port {port} -dist_listen false",
+            "HOME": str(self.path / "home"),
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": "C.UTF-8",
+        }
+        return ControlProgram(rabbitmq_command("rabbitmqctl"), environment)
 
     def last_words(self) -> str:
         """Return what the log says of why a node did not start, on one line."""
@@ -177,50 +218,29 @@ class BrokerDirectory:
             cookie.write_text(secrets.token_hex(), encoding="ascii")
             cookie.chmod(0o400)
 
-    def _write_configuration(self, broker: Broker) -> None:
-        (self.path / "enabled_plugins").write_text("[].\n", encoding="ascii")
+    def _write_configuration(self, broker: Broker, metrics_port: int | None) -> None:
+        (self.path / "advanced.config").write_text(f"{self.advanced}.\n", encoding="utf-8")
+        plugins = [*self.plugins, *(["rabbitmq_prometheus"] if metrics_port is not None else [])]
+        enabled = f"[{','.join(plugins)}].\n"
+        (self.path / "enabled_plugins").write_text(enabled, encoding="ascii")
         config = CONFIG.format(host=broker.host, port=broker.port, wal_bytes=WAL_BYTES)
+        if metrics_port is not None:
+            config += METRICS_CONFIG.format(port=metrics_port)
         if broker.user != "guest":
             definitions = self.path / "definitions.json"
             definitions.touch(mode=0o600)
             definitions.write_text(json.dumps(_definitions(broker)), encoding="utf-8")
             config += f"load_definitions = {definitions}\n"
+        config += "".join(f"{line}\n" for line in self.configuration)
         (self.path / "rabbitmq.conf").write_text(config, encoding="utf-8")
-
-
-def find_server() -> str:
-    """Return the path of RabbitMQ's start script.
-
-    Raises
-    ------
-    UsageError
-        RabbitMQ is not installed.
-    """
-    for place in _places():
-        path = Path(place).resolve()
-        # Debian's wrapper on PATH, which only starts the system's own node, stands alone.
-        if os.access(path, os.X_OK) and (path.parent / "rabbitmq-env").exists():
-            return str(path)
-    raise UsageError(
-        "RabbitMQ is not installed: install it with `apt-get install rabbitmq-server` "
-        "or from https://www.rabbitmq.com/docs/download"
-    )
-
-
-def _places() -> Iterator[str]:
-    yield from SERVER_PLACES
-    if on_path := shutil.which("rabbitmq-server"):
-        yield on_path
 
 
 def _definitions(broker: Broker) -> dict[str, object]:
     """Return what the node loads at boot: one user that may do everything, and no guest."""
-    salt = secrets.token_bytes(4)
-    digest = hashlib.sha256(salt + broker.password.encode()).digest()
     user = {
         "name": broker.user,
-        "password_hash": base64.b64encode(salt + digest).decode(),
-        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "password_hash": password_hash(broker.password),
+        "hashing_algorithm": HASHING,
         "tags": "administrator",
     }
     rights = {"user": broker.user, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}

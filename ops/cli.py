@@ -12,16 +12,26 @@ import click
 from ops.exit_codes import exit_code
 
 COMMANDS = {
-    "up": ("ops.commands.up:up", "Run a broker, an aggregator and consumers on this machine."),
+    "up": ("ops.commands.up:up", "Run a broker and all services on this machine."),
     "run": ("ops.commands.run:run", "Submit a run, follow it and print its estimates."),
+    "plan": ("ops.commands.plan:plan", "Predict what a run takes, and whether it is worth it."),
     "resume": ("ops.commands.run:resume", "Take a run up again from what is missing."),
+    "wait": ("ops.commands.run:wait", "Follow a run that others schedule to its end."),
     "status": ("ops.commands.queries:status", "Show what runs there are and how far they are."),
+    "top": ("ops.commands.top:top", "Watch runs and consumers live."),
     "results": ("ops.commands.queries:results", "Show the estimates of a run."),
+    "report": ("ops.commands.report:report", "Write a run as one HTML file."),
     "cancel": ("ops.commands.queries:cancel", "End a run; what is merged is kept."),
     "models": ("ops.commands.models:models", "Show what can be run, with parameters and outputs."),
     "consumer": ("ops.commands.services:consumer", "Simulate on this machine."),
     "aggregator": ("ops.commands.services:aggregator", "Combine partial results."),
+    "producer": ("ops.commands.services:producer", "Schedule runs that nobody else schedules."),
     "broker": ("ops.commands.broker:broker", "Prepare a broker, or run a private one."),
+    "fleet": ("ops.commands.fleet:fleet", "Show the consumers, and tell them what to do."),
+    "install": ("ops.commands.install:install", "Write a service's systemd unit."),
+    "store": ("ops.commands.store:store", "Back up, check, prune or export the database."),
+    "enrol": ("ops.commands.enrolment:enrol", "Make a consumer machine's credentials."),
+    "revoke": ("ops.commands.enrolment:revoke", "Remove a consumer machine's credentials."),
     "doctor": ("ops.commands.doctor:doctor", "Check this installation and say what is wrong."),
 }
 

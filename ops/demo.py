@@ -14,9 +14,10 @@ from ops.commands.options import interrupt_on_signals
 from ops.exit_codes import exit_code
 from ops.stack import Stack
 from producer.progress import ProgressDisplay
-from producer.runfile import parse, submission
+from producer.run_sections import parse
+from producer.runfile import submission
 from producer.session import RunSession, Update
-from producer.tables import with_error
+from protocol.result_texts import with_error
 from protocol.results import Estimate, Result
 
 CONSUMERS, SLOTS = 2, 1

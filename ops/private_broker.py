@@ -4,6 +4,8 @@ It is not for production: one node, no TLS, and it ends with the process that st
 """
 
 import contextlib
+import errno
+import random
 import shutil
 import signal
 import socket
@@ -11,12 +13,13 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
-from ops.broker_directory import BrokerDirectory, find_server
+from ops.broker_directory import BrokerDirectory
 from ops.child_process import POLL_SECONDS, descendants, die_with_parent, wait_until_gone
+from ops.rabbitmq_programs import rabbitmq_command
 from protocol.errors import BrokerError
 from protocol.settings import Broker
 
@@ -26,6 +29,8 @@ PERSIST_SECONDS = 10.0
 START_ATTEMPTS = 5
 LOOPBACK = "127.0.0.1"
 METHOD_FRAME = 1
+PORTS = range(26_000, 32_000)
+"""Ports for servers of our own: RabbitMQ's own are below, those that the system hands out above."""
 
 
 class PrivateBroker:
@@ -37,13 +42,22 @@ class PrivateBroker:
         The address to connect to; the port stays the same over restarts.
     directory
         Data, log, configuration and cookie: temporary, or the `data_dir` given to `start`.
+    metrics_port
+        Where RabbitMQ serves metrics for Prometheus on loopback; None where it does not.
     """
 
     def __init__(
-        self, directory: Path, broker: Broker, *, temporary: bool, pdeathsig: bool
+        self,
+        directory: BrokerDirectory,
+        broker: Broker,
+        *,
+        temporary: bool,
+        pdeathsig: bool,
+        metrics_port: int | None = None,
     ) -> None:
         self.broker = broker
-        self.directory = BrokerDirectory(directory)
+        self.directory = directory
+        self.metrics_port = metrics_port
         self._temporary = temporary
         self._pdeathsig = pdeathsig
         self._up = False
@@ -59,6 +73,10 @@ class PrivateBroker:
         user: str = "guest",
         password: str = "guest",  # noqa: S107 - RabbitMQ lets guest in from loopback only
         pdeathsig: bool = True,
+        metrics: bool = False,
+        configuration: Sequence[str] = (),
+        advanced: str = "[]",
+        plugins: Sequence[str] = (),
     ) -> Self:
         """Start a node and return once it answers AMQP, after 2 to 3 s.
 
@@ -74,6 +92,14 @@ class PrivateBroker:
             The only user of the node, with all permissions on the virtual host "/".
         pdeathsig
             The node ends as soon as the thread that calls this has ended, however it ended.
+        metrics
+            Whether it serves metrics for Prometheus, on a free port of loopback.
+        configuration
+            Further lines of its `rabbitmq.conf`; one that loads definitions leaves no `guest`.
+        advanced
+            Its `advanced.config`: an Erlang term.
+        plugins
+            Those that it runs besides.
 
         Raises
         ------
@@ -82,13 +108,17 @@ class PrivateBroker:
         BrokerError
             The node did not start; the text quotes its log.
         """
-        find_server()  # before anything exists that had to be removed again
+        rabbitmq_command()  # before anything exists that had to be removed again
         for attempt in range(1, START_ATTEMPTS + 1):
+            path = data_dir or Path(tempfile.mkdtemp(prefix="montemq-broker-"))
             node = cls(
-                data_dir or Path(tempfile.mkdtemp(prefix="montemq-broker-")),
+                BrokerDirectory(
+                    path, configuration=configuration, advanced=advanced, plugins=plugins
+                ),
                 Broker(host, port or free_port(host), user, password, "/"),
                 temporary=data_dir is None,
                 pdeathsig=pdeathsig,
+                metrics_port=free_port(LOOPBACK) if metrics else None,
             )
             try:
                 node.restart()
@@ -141,8 +171,9 @@ class PrivateBroker:
         BrokerError
             The text quotes its log.
         """
-        if self._process is not None:
-            self._process.wait()
+        # Not the process's own `wait`: a signal that comes just before that is seen when it ends.
+        while self.running:
+            time.sleep(POLL_SECONDS)
         raise BrokerError(f"the private broker has ended: {self.directory.last_words()}")
 
     def restart(self) -> None:
@@ -158,10 +189,10 @@ class PrivateBroker:
         self._end(signal.SIGTERM)
         self._up = False
         _check_port_is_free(self.broker)
-        self.directory.prepare(self.broker)
+        self.directory.prepare(self.broker, self.metrics_port)
         with self.directory.output.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
-                [find_server()],
+                rabbitmq_command(),
                 env=self.directory.environment(free_port(LOOPBACK)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -237,23 +268,47 @@ class PrivateBroker:
 
 
 def free_port(host: str) -> int:
-    """Return a TCP port that was free at this address a moment ago."""
-    family, *_, place = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family) as listener:
-        listener.bind(place)
-        return int(listener.getsockname()[1])
+    """Return a TCP port that was free at this address a moment ago.
+
+    It is none of those that the system hands out, which a connection may have by the time that
+    somebody listens there.
+    """
+    family, *_, (address, _, *rest) = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        with socket.socket(family) as listener:
+            try:
+                listener.bind((address, port, *rest))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return port
+    raise BrokerError(f"no port of {host} from {PORTS.start} to {PORTS.stop - 1} is free")
+
+
+def is_free(host: str, port: int) -> bool:
+    """Return whether a server could listen on this port now."""
+    try:
+        _try_to_bind(host, port)
+    except OSError:
+        return False
+    return True
 
 
 def _check_port_is_free(broker: Broker) -> None:
+    try:
+        _try_to_bind(broker.host, broker.port)
+    except OSError as error:
+        address = f"{broker.host}:{broker.port}"
+        raise BrokerError(
+            f"the private broker cannot listen on {address}: {error.strerror}"
+        ) from None
+
+
+def _try_to_bind(host: str, port: int) -> None:
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((broker.host, broker.port))
-        except OSError as error:
-            address = f"{broker.host}:{broker.port}"
-            raise BrokerError(
-                f"the private broker cannot listen on {address}: {error.strerror}"
-            ) from None
+        listener.bind((host, port))
 
 
 def _greeting(broker: Broker) -> bytes:

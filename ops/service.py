@@ -21,6 +21,7 @@ from ops.child_process import (
     die_with_parent,
     wait_until_gone,
 )
+from ops.logs import said
 from protocol.errors import MontemqError, ServiceFailedError
 
 READY_SECONDS = 600.0
@@ -139,6 +140,6 @@ class Service:
         if not self.quiet:
             return "it has said why on stderr"
         log = (self.folder / f"{self.name}.log").read_text(encoding="utf-8", errors="replace")
-        said = [line.strip() for line in log.split("\n") if line.strip()]
-        last = said[-1] if said else "it said nothing"
+        lines = [line.strip() for line in log.split("\n") if line.strip()]
+        last = said(lines[-1]) if lines else "it said nothing"
         return last.removeprefix("montemq: ").removeprefix("Error: ")

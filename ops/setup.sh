@@ -3,6 +3,7 @@
 # the system's own packages.
 
 export PYTHONPYCACHEPREFIX="$PWD/.venv/cache/python"
+unset PYTHONDONTWRITEBYTECODE # or every service would compile its modules at every start
 export PIP_CACHE_DIR="$PWD/.venv/cache/pip"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 export PIP_ROOT_USER_ACTION=ignore

@@ -1,4 +1,4 @@
-"""A private broker, an aggregator and consumers as child processes of this one, watched over.
+"""A private broker and all services as child processes of this one, watched over.
 
 A service that dies is started again; the stack leaves nothing behind but a data directory that it
 was given.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ops.private_broker import PrivateBroker, free_port
+from ops.private_prometheus import PrivatePrometheus, configuration
 from ops.service import Service
 from protocol.errors import BrokerError, UsageError
 from protocol.model_file import ModelFile
@@ -28,7 +29,7 @@ SHORT = 50
 
 
 class Stack:
-    """Broker, aggregator and consumers; `start` makes one, leaving the context ends it.
+    """Broker, aggregator, producer and consumers; `start` makes one, leaving the context ends it.
 
     Attributes
     ----------
@@ -36,8 +37,10 @@ class Stack:
         What persists if a data directory was given, and what is removed by `stop`.
     http_url
         Where the aggregator listens.
-    aggregator, consumers
+    aggregator, producer, consumers
         The services.
+    prometheus
+        What watches them, if that was asked for.
     """
 
     def __init__(
@@ -47,7 +50,9 @@ class Stack:
         self.scratch = scratch
         self.http_url = ""
         self.aggregator: Service | None = None
+        self.producer: Service | None = None
         self.consumers: list[Service] = []
+        self.prometheus: PrivatePrometheus | None = None
         self._node: PrivateBroker | None = None
         self._killed: list[Service] = []
         self._quiet = quiet
@@ -69,6 +74,7 @@ class Stack:
         prefer_port: int | None = DEFAULT_PORT,
         quiet: bool = False,
         model_files: Sequence[ModelFile] = (),
+        monitoring: bool = False,
     ) -> Self:
         """Start everything and return once it is ready.
 
@@ -86,6 +92,8 @@ class Stack:
             Services log to files instead of stderr.
         model_files
             Models that the consumers have besides the installed ones.
+        monitoring
+            Whether a private Prometheus watches aggregator and broker; it must be installed.
 
         Raises
         ------
@@ -96,7 +104,7 @@ class Stack:
         stack = cls(data_dir or scratch, scratch, quiet=quiet, model_files=model_files)
         try:
             _make_directory(stack.folder)
-            stack._start(consumers, slots, http, prefer_port)
+            stack._start(consumers, slots, http, prefer_port, monitoring=monitoring)
         except BaseException:
             stack.stop()
             raise
@@ -140,25 +148,34 @@ class Stack:
                 service.connect(self.amqp_url)
                 service.wait_until_ready()
                 said.append(f"{service.name} had died and was started again")
+        if self.prometheus is not None and not self.prometheus.running:
+            self.prometheus.restart()
+            said.append("Prometheus had died and was started again")
         return said
 
     def description(self) -> dict[str, Any]:
         """Return the content of the ready file."""
         assert self.aggregator is not None  # noqa: S101 - a started stack has one
-        return {
-            "amqp_url": self.amqp_url,
-            "http_url": self.http_url,
-            "pids": {
-                "broker": self.node.pid,
-                "aggregator": self.aggregator.process.pid,
-                "consumer": [service.process.pid for service in self.consumers],
-            },
+        assert self.producer is not None  # noqa: S101 - likewise
+        urls = {"amqp_url": self.amqp_url, "http_url": self.http_url}
+        pids: dict[str, Any] = {
+            "broker": self.node.pid,
+            "aggregator": self.aggregator.process.pid,
+            "producer": self.producer.process.pid,
+            "consumer": [service.process.pid for service in self.consumers],
         }
+        if self.prometheus is not None:
+            urls["prometheus_url"] = self.prometheus.url
+            pids["prometheus"] = self.prometheus.pid
+        return {**urls, "pids": pids}
 
     def stop(self) -> None:
-        """Stop consumers, aggregator and broker, in this order."""
+        """Stop Prometheus, consumers and producer, then the aggregator, then the broker."""
+        if self.prometheus is not None:
+            self.prometheus.stop()
         deadline = time.monotonic() + STOP_SECONDS
-        for group in (self.consumers, [self.aggregator] if self.aggregator else []):
+        last = [self.aggregator] if self.aggregator else []
+        for group in ([s for s in self._services() if s not in last], last):
             for service in group:
                 service.signal(signal.SIGTERM)
             for service in group:
@@ -176,18 +193,36 @@ class Stack:
         self.stop()
 
     def _start(
-        self, consumers: int, slots: int | None, http: tuple[str, int], prefer_port: int | None
+        self,
+        consumers: int,
+        slots: int | None,
+        http: tuple[str, int],
+        prefer_port: int | None,
+        *,
+        monitoring: bool,
     ) -> None:
         # The services load while the broker boots: neither keeps two cores busy.
         self.aggregator = self._load_aggregator(http)
         for _ in range(consumers):
             self._load_consumer(slots)
-        self._node = start_broker(self.folder / "broker", prefer_port)
+        self.producer = self._service("producer", ["producer"])
+        self.producer.start()
+        self._node = start_broker(self.folder / "broker", prefer_port, metrics=monitoring)
         for service in self._services():
             service.connect(self.amqp_url)
         self.http_url = self.aggregator.wait_until_ready()["http_url"]
-        for service in self.consumers:
+        for service in self._services():
             service.wait_until_ready()
+        if monitoring:
+            self._start_prometheus()
+
+    def _start_prometheus(self) -> None:
+        files = configuration(
+            aggregator=self.http_url.removeprefix("http://"),
+            broker=f"{LOOPBACK}:{self.node.metrics_port}",
+            runbook=f"{self.http_url}/runbook",
+        )
+        self.prometheus = PrivatePrometheus.start(self.folder / "prometheus", files)
 
     def _load_aggregator(self, http: tuple[str, int]) -> Service:
         host, port = http
@@ -207,7 +242,8 @@ class Stack:
         return service
 
     def _services(self) -> list[Service]:
-        return [*([self.aggregator] if self.aggregator else []), *self.consumers]
+        alone = [service for service in (self.aggregator, self.producer) if service is not None]
+        return [*alone, *self.consumers]
 
     def _service(self, name: str, arguments: list[str]) -> Service:
         # Killed processes leave temporary files behind, which go with the scratch directory.

@@ -9,18 +9,18 @@ AGAIN = "this command again"
 """What to do once the queue is there, where nothing has been declared or reopened so far."""
 
 
-async def expect_queue(link: Link, pool: str, lane: Lane, then: str = AGAIN) -> None:
+async def expect_queue(link: Link, pool: str, lane: Lane, then: str) -> None:
     """Make sure that chunks of a pool and lane have a queue.
 
     Parameters
     ----------
     then
-        What to do once there is one.
+        What to do once there is one; empty where nothing needs to be done.
 
     Raises
     ------
     TopologyMissingError
-        There is none; the link's channel is closed by that.
+        There is none.
     """
     try:
         await link.expect(topology.work_queue(pool, lane))
@@ -28,9 +28,7 @@ async def expect_queue(link: Link, pool: str, lane: Lane, then: str = AGAIN) -> 
         raise no_queue(pool, then) from None
 
 
-def no_queue(pool: str, then: str) -> TopologyMissingError:
+def no_queue(pool: str, then: str = "") -> TopologyMissingError:
     """Return the error of a pool whose chunks no queue takes."""
-    return TopologyMissingError(
-        f"the broker has no queue for pool '{pool}'; "
-        f"run `montemq broker init --pool {pool}`, then {then}"
-    )
+    remedy = f"run `montemq broker init --pool {pool}`" + (f", then {then}" if then else "")
+    return TopologyMissingError(f"the broker has no queue for pool '{pool}'; {remedy}")

@@ -1,20 +1,21 @@
 """Shows a run to a person while it goes on: a live bar on a terminal, plain lines elsewhere."""
 
 import time
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
-from rich.progress import TimeRemainingColumn as TimeLeft
 
-from producer.session import Update
-from producer.tables import with_error
+from producer.attendant import NOBODY, Update
+from protocol.rate import Rate, clock_text, seconds_left, short_number
+from protocol.result_texts import with_error
+from protocol.sentences import counted
 
 LINE_SECONDS = 5.0
 """How often a line is printed where there is no terminal."""
 
-RATE_SECONDS = 2.0
+FIRST_SECONDS = 1.0
+"""How long after the first update no line is printed: the result of a short run says it all."""
 
 
 class ProgressDisplay:
@@ -41,73 +42,78 @@ class ProgressDisplay:
             TextColumn("{task.fields[estimate]}"),
             TextColumn("{task.fields[rate]}"),
             TextColumn("{task.fields[fleet]}"),
-            TimeLeft(compact=True),
+            TextColumn("{task.fields[left]}"),
             console=self._console,
             disable=not self._console.is_terminal,
             transient=True,
         )
         self._task: TaskID | None = None
-        self._rate = _Rate()
-        self._next_line = 0.0
+        self._rate = Rate()
+        self._pace = Pace()
         self._waiting = False
 
     def __enter__(self) -> Self:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
         self._bar.stop()
 
     def __call__(self, update: Update) -> None:
         """Show an update."""
         if update.notice is not None:
-            self._console.print(update.notice, style="yellow", highlight=False, markup=False)
+            self._say(update.notice)
+            return
         self._tell_when_nobody_works(update)
         rate = self._rate.of(update.merged_samples, time.monotonic())
+        left = seconds_left(update.total_samples - update.merged_samples, rate)
         texts = {
-            "estimate": _estimate(update) if self._with_estimate else "",
-            "rate": f"{_short(rate)} samples/s",
-            "fleet": _fleet(update),
+            "estimate": estimate_text(update) if self._with_estimate else "",
+            "rate": f"{short_number(rate or 0.0)}samples/s",
+            "fleet": fleet_text(update),
+            "left": clock_text(left),  # rich's own starts anew whenever the total changes
         }
         if self._task is None:
             self._task = self._bar.add_task(self._run, total=update.total_samples, **_fields(texts))
-        self._bar.update(self._task, completed=update.merged_samples, **_fields(texts))
-        if not self._console.is_terminal and time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + LINE_SECONDS
+        self._bar.update(
+            self._task,
+            total=update.total_samples,
+            completed=update.merged_samples,
+            **_fields(texts),
+        )
+        if not self._console.is_terminal and self._pace.due(time.monotonic()):
             share = update.merged_samples / update.total_samples
-            line = "  ".join([f"{self._run}  {share:6.1%}", *(t for t in texts.values() if t)])
+            parts = (text for name, text in texts.items() if text and name != "left")
+            line = "  ".join([f"{self._run}  {share:6.1%}", *parts])
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _tell_when_nobody_works(self, update: Update) -> None:
-        waiting = not update.slots and update.merged_samples < update.total_samples
-        if waiting and not self._waiting:
-            self._console.print(
-                "waiting: no consumer is live in this run's pool; start `montemq consumer`",
-                style="yellow",
-                highlight=False,
-                markup=False,
-            )
-        self._waiting = waiting
+        if update.idle and not self._waiting:
+            self._say(f"waiting: {NOBODY}")
+        self._waiting = update.idle
+
+    def _say(self, sentence: str) -> None:
+        self._console.print(sentence, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
-class _Rate:
-    """Samples per second over about the last two seconds."""
+class Pace:
+    """When the next plain line of a run is due."""
 
     def __init__(self) -> None:
-        self._points: list[tuple[float, int]] = []
+        self._next: float | None = None
 
-    def of(self, samples: int, now: float) -> float:
-        if not self._points or now - self._points[-1][0] >= RATE_SECONDS / 10:
-            self._points.append((now, samples))
-        while len(self._points) > 1 and now - self._points[1][0] >= RATE_SECONDS:
-            self._points.pop(0)
-        since, before = self._points[0]
-        return (samples - before) / (now - since) if now > since else 0.0
+    def due(self, now: float) -> bool:
+        """Say whether a line is to be printed now; if so, the next one is due later."""
+        if self._next is None:
+            self._next = now + FIRST_SECONDS
+        if now < self._next:
+            return False
+        self._next = now + LINE_SECONDS
+        return True
 
 
 def _fields(texts: dict[str, str]) -> dict[str, Any]:
@@ -115,20 +121,14 @@ def _fields(texts: dict[str, str]) -> dict[str, Any]:
     return dict(texts)
 
 
-def _estimate(update: Update) -> str:
+def estimate_text(update: Update) -> str:
+    """Return the first estimate so far, empty before there is one."""
     headline = update.headline
     if headline is None:
         return ""
     return f"{headline.output} {with_error(headline.mean, headline.standard_error)}"
 
 
-def _fleet(update: Update) -> str:
-    plural = "" if update.consumers == 1 else "s"
-    return f"{update.consumers} consumer{plural}, {update.slots} slots"
-
-
-def _short(number: float) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number:.3g} "
+def fleet_text(update: Update) -> str:
+    """Return how many consumers and slots are live in the run's pool."""
+    return f"{counted(update.consumers, 'consumer')}, {counted(update.slots, 'slot')}"

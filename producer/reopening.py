@@ -3,12 +3,12 @@
 The run is followed by a session, as any other.
 """
 
-from producer.pool import expect_queue
+from producer.pool import AGAIN, expect_queue
 from producer.rpc import ask
 from producer.runfile import Submission
 from protocol.amqp_aio import Link
 from protocol.definition import Lane
-from protocol.rpc_messages import Declare, ResumeRequest, Status, StatusRequest
+from protocol.rpc_messages import DeclarationRequest, Declare, ResumeRequest, Status, StatusRequest
 from protocol.settings import Broker
 
 
@@ -28,6 +28,20 @@ async def reopen(broker: Broker, request: ResumeRequest) -> Submission:
     """
     async with await Link.open(broker, "montemq") as link:
         (status,) = (await ask(link, StatusRequest(run=request.run), Status)).runs
-        await expect_queue(link, status.pool, Lane(status.lane))
+        await expect_queue(link, status.pool, Lane(status.lane), AGAIN)
         declared = await ask(link, request, Declare)
-    return Submission(declared.run, declared.definition, declared.pool, Lane(declared.lane))
+    return Submission.of(declared)
+
+
+async def look_up(broker: Broker, request: DeclarationRequest) -> Submission:
+    """Return a run that somebody declared, as it is.
+
+    Raises
+    ------
+    UnknownRunError
+        Nobody declared it.
+    BrokerError
+        The broker or the aggregator cannot be used.
+    """
+    async with await Link.open(broker, "montemq") as link:
+        return Submission.of(await ask(link, request, Declare))

@@ -1,6 +1,9 @@
 """Asks the aggregator: the requests of the protocol as functions, refusals as errors."""
 
+from collections.abc import Callable
 from typing import TypeVar
+
+from pydantic import ValidationError
 
 from protocol.amqp_aio import Link
 from protocol.errors import (
@@ -11,12 +14,16 @@ from protocol.errors import (
     UnknownRunError,
     UsageError,
 )
-from protocol.messages import Message
+from protocol.messages import Message, explain
 from protocol.rpc_messages import ErrorCode, ErrorReply
 
 Answer = TypeVar("Answer", bound=Message)
+Request = TypeVar("Request", bound=Message)
 
 RPC_SECONDS = 5.0
+
+FEW_CELLS = 100
+"""Up to so many cells, progress comes with the estimates: these cost the aggregator time."""
 
 _ERRORS: dict[ErrorCode, type[MontemqError]] = {
     ErrorCode.INVALID: UsageError,
@@ -47,3 +54,17 @@ async def ask(
         raise _ERRORS[ErrorCode(reply.code)](reply.text)
     assert isinstance(reply, answer)  # noqa: S101 - decode allows nothing else
     return reply
+
+
+def valid(request: Callable[[], Request]) -> Request:
+    """Return a request that was made of what the user gave.
+
+    Raises
+    ------
+    UsageError
+        It is wrong, such as an impossible run id.
+    """
+    try:
+        return request()
+    except ValidationError as error:
+        raise UsageError(explain(error)) from None

@@ -1,160 +1,66 @@
 """From a run file, or a model and settings, to a validated submission; errors name the field."""
 
+import hashlib
 import itertools
 import secrets
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
+from producer import run_id
+from producer.run_id import Moment
+from producer.run_sections import OutputsSection, RunFile, SamplingSection, complaint
 from protocol.definition import (
+    MAX_BLOCKS,
     Definition,
     Lane,
     Method,
-    Name,
     Params,
-    RunId,
     Sampling,
-    Seed,
     Stop,
+    reported_outputs,
 )
 from protocol.errors import UsageError
 from protocol.messages import encode
-from protocol.model import Model, bumped, validated
+from protocol.model import Model, bumped, check_known, validated
 from protocol.registry import load_model
 from protocol.rpc_messages import Declare
 
 MAX_CELLS = 10_000
-MAX_FILE_BYTES = 1 << 22
+
+LONG_SAMPLES = 2**36
+"""Sample limit of each cell where an error or a time limit ends it, unless one is given."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A run that can be declared."""
+    """A run that can be declared; `name` is what it has in common with others, see `run_id`."""
 
     run: str
     definition: Definition
     pool: str
     lane: Lane
+    name: str | None = None
+
+    @classmethod
+    def of(cls, declared: Declare) -> Self:
+        """Return the run that a request declares."""
+        lane = Lane(declared.lane)
+        return cls(declared.run, declared.definition, declared.pool, lane, declared.name)
 
     @property
     def declaration(self) -> Declare:
         """The request that declares it."""
-        return Declare(run=self.run, definition=self.definition, pool=self.pool, lane=self.lane)
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
-
-
-class _Run(_Section):
-    model: str | None = None
-    id: RunId | None = None
-    seed: Seed | None = None
-    pool: Name = "default"
-    lane: Annotated[Lane, Field(strict=False)] = Lane.NORMAL
-
-
-class _Sampling(_Section):
-    method: str = "pseudo"
-    block_size: int | None = None
-    common_random_numbers: bool = False
-    control_variates: bool = False
-
-
-class _Outputs(_Section):
-    names: list[str] | None = None
-    quantiles: list[float] = []
-    bump: dict[str, int | float] = {}
-
-
-class RunFile(_Section):
-    """The sections of a run file; the model checks `[params]`, `[[cells]]` and `[sweep]`."""
-
-    run: _Run = _Run()
-    params: dict[str, Any] = {}
-    cells: list[dict[str, Any]] = []
-    sweep: dict[str, list[Any]] = {}
-    sampling: _Sampling = _Sampling()
-    outputs: _Outputs = _Outputs()
-    stop: Stop = Stop()
-
-
-def read_run_file(path: Path) -> RunFile:
-    """Read a TOML run file.
-
-    Raises
-    ------
-    UsageError
-        It cannot be read, is no TOML, or has unknown or wrong fields.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"the run file {path} cannot be read: {error.strerror}") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise UsageError(f"the run file {path} has {len(data)} bytes, allowed are {MAX_FILE_BYTES}")
-    try:
-        content = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"the run file {path} is not valid TOML: {error}") from None
-    except RecursionError:
-        raise UsageError(f"the run file {path} is nested too deeply") from None
-    return parse(content, str(path))
-
-
-def parse(
-    content: Mapping[str, Any], where: str, options: Mapping[str, str] = MappingProxyType({})
-) -> RunFile:
-    """Check the sections of a run file.
-
-    Parameters
-    ----------
-    content
-        The sections.
-    where
-        What a complaint begins with, such as the file's path.
-    options
-        Fields, such as `stop.samples`, that were not given there but by an option of this name.
-
-    Raises
-    ------
-    UsageError
-        One sentence that names the field, or the option, the value and what is allowed.
-    """
-    try:
-        return RunFile.model_validate(content)
-    except ValidationError as error:
-        field = _field(error)
-        if field in options:
-            text = _complaint(error).removeprefix(field)
-            raise UsageError(f"{options[field]}{text}") from None
-        raise UsageError(f"{where}: {_complaint(error)}") from None
-
-
-def setting(text: str) -> tuple[str, Any]:
-    """Read one `--set k=v`: v is a TOML value, or a bare word as a string.
-
-    Raises
-    ------
-    UsageError
-        There is no `=`.
-    """
-    name, separator, value = text.partition("=")
-    name = name.strip()
-    if not separator or not name:
-        raise UsageError(f"--set {text!r} must read name=value")
-    try:
-        content = tomllib.loads(f"value = {value}")
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return name, value.strip()
-    return name, content["value"] if len(content) == 1 else value
+        return Declare(
+            run=self.run,
+            definition=self.definition,
+            pool=self.pool,
+            lane=self.lane,
+            name=self.name,
+        )
 
 
 def submission(
@@ -162,6 +68,7 @@ def submission(
     settings: Sequence[tuple[str, Any]] = (),
     where: str = "the run",
     load: Callable[[str], type[Model]] = load_model,
+    moment: Moment | None = None,
 ) -> Submission:
     """Validate a run against its model and return what is to be declared.
 
@@ -175,40 +82,45 @@ def submission(
         What a complaint about the whole begins with, such as the file's path.
     load
         Finds a model by name; raises UsageError where there is none.
+    moment
+        What the placeholders of the run's id name; now if None.
 
     Raises
     ------
     UsageError
         The model is unknown, or a field is wrong; nothing has been published.
     """
-    if file.run.model is None:
-        raise UsageError("run.model is missing; `montemq models` lists what can be run")
-    model = load(file.run.model)
-    seed = secrets.randbits(64) if file.run.seed is None else file.run.seed
+    model = _model(file, load)
+    template = _named(file.run.id, model.name, moment or Moment(time.time()))
+    seed = _seed(template, given=file.run.id) if file.run.seed is None else file.run.seed
     sampling = _sampling(file.sampling)
     cells = [validated(model, params, where) for where, params in _cells(file, dict(settings))]
     single = all(cell.single_sample for cell in cells)
     asked = file.sampling.block_size
     block_size = (1 if single else model.block_size) if asked is None else asked
     params = tuple(_complete(cell, sampling, block_size, file.outputs.bump) for cell in cells)
+    outputs = _outputs(file.outputs, model)
     try:
         definition = Definition(
             model=model.name,
             model_version=model.version,
-            outputs=_outputs(file.outputs, model),
+            outputs=outputs,
             controls=model.controls if sampling.control_variates else (),
             bump=_amounts(file.outputs.bump, params[0]),
-            quantiles=tuple(file.outputs.quantiles),
+            quantiles=file.outputs.quantiles,
             cells=params,
             seed=seed,
             block_size=block_size,
             sampling=sampling,
-            stop=_single_sample(file.stop) if single else file.stop,
+            stop=_single_sample(file.stop)
+            if single
+            else _stop(file.stop, outputs, block_size, model),
         )
     except ValidationError as error:
-        raise UsageError(_complaint(error).replace("block_size", "sampling.block_size")) from None
-    run = file.run.id or f"{model.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    found = Submission(run, definition, file.run.pool, Lane(file.run.lane))
+        raise UsageError(complaint(error).replace("block_size", "sampling.block_size")) from None
+    run = run_id.of_definition(template, definition.hash)
+    name = None if file.run.id is None else run_id.name(file.run.id)
+    found = Submission(run, definition, file.run.pool, Lane(file.run.lane), name)
     size = len(encode(found.declaration))
     if size > Declare.limit:
         raise UsageError(
@@ -218,29 +130,122 @@ def submission(
     return found
 
 
+def _named(template: str | None, model: str, moment: Moment) -> str:
+    """Return the run's id but for its hash: the user's, or one that nobody else has."""
+    if template is None:
+        return f"{model}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    return run_id.at(template, moment)
+
+
+def _seed(named: str, given: str | None) -> int:
+    """Return a seed where none is given.
+
+    The same id must be the same run, so a given id has a seed of its own; else it is random.
+    """
+    if given is None:
+        return secrets.randbits(64)
+    return int.from_bytes(hashlib.sha256(named.encode()).digest()[:8], "big")
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a run while some of its parameters are not."""
+
+    outputs: tuple[str, ...]
+    cells: int
+
+
+def outline(
+    file: RunFile,
+    pending: frozenset[str],
+    load: Callable[[str], type[Model]] = load_model,
+) -> Outline:
+    """Check a run as far as it can be while some parameters are not known.
+
+    Parameters
+    ----------
+    file
+        The run, with numbers of the right type in the place of those that are not known.
+    pending
+        Names of the parameters that are not known in every cell.
+    load
+        As in `submission`.
+
+    Raises
+    ------
+    UsageError
+        Something is wrong whatever the unknown numbers will be.
+    """
+    model = _model(file, load)
+    _sampling(file.sampling)
+    cells = 0
+    for where, params in _cells(file, {}):
+        check_known(model, params, pending, where)
+        cells += 1
+    return Outline(reported_outputs(_outputs(file.outputs, model), file.outputs.bump), cells)
+
+
+def _model(file: RunFile, load: Callable[[str], type[Model]]) -> type[Model]:
+    if file.run.model is None:
+        raise UsageError("run.model is missing; `montemq models` lists what can be run")
+    return load(file.run.model)
+
+
 def _cells(file: RunFile, settings: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each cell's parameters, and how to name them in a complaint."""
+    _check_sweep(file, settings)
     sweep = [[(name, value) for value in values] for name, values in file.sweep.items()]
-    for name, values in file.sweep.items():
-        if not values:
-            raise UsageError(f"sweep.{name} = [] has no values")
-    for name in settings:
-        if name in file.sweep or any(name in overrides for overrides in file.cells):
-            raise UsageError(f"--set {name} would make cells alike that [sweep] or [[cells]] vary")
     count = max(1, len(file.cells))
     for values in file.sweep.values():
         count *= len(values)
     if count > MAX_CELLS:
         raise UsageError(f"the run has {count} cells, allowed are {MAX_CELLS}")
-    numbered = enumerate(file.cells) if file.cells else [(None, {})]
-    for number, overrides in numbered:
+    for where, overrides in _numbered(file.cells) or [("params", {})]:
         for point in itertools.product(*sweep):
-            merged = file.params | overrides | dict(point) | settings
-            yield "params" if number is None else f"cells[{number}]", merged
+            yield where, file.params | overrides | dict(point) | settings
+
+
+def _check_sweep(file: RunFile, settings: Mapping[str, Any]) -> None:
+    """Refuse what would make cells alike, or be replaced without a word."""
+    for name in settings:
+        if name in file.sweep or any(name in overrides for overrides in file.cells):
+            raise UsageError(f"--set {name} would make cells alike that [sweep] or [[cells]] vary")
+    for name, values in file.sweep.items():
+        if not values:
+            raise UsageError(f"sweep.{name} = [] has no values")
+        for section, given in (("[params]", file.params), *_numbered(file.cells)):
+            if name in given:
+                raise UsageError(
+                    f"sweep.{name} would replace {name} = {given[name]!r:.80} of {section}; "
+                    "give it in one of them"
+                )
+
+
+def _numbered(cells: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """Return cells with what to call them in a complaint."""
+    return [(f"cells[{number}]", cell) for number, cell in enumerate(cells)]
+
+
+def _stop(stop: Stop, outputs: tuple[str, ...], block_size: int, model: type[Model]) -> Stop:
+    """Return when cells end, with what is not given written out."""
+    update: dict[str, Any] = {}
+    if stop.has_target and not stop.outputs:
+        update["outputs"] = outputs[:1]
+    if "samples" not in stop.model_fields_set:
+        long = stop.has_target or stop.seconds is not None
+        samples = LONG_SAMPLES if long else model.default_samples
+        update["samples"] = min(samples, block_size * MAX_BLOCKS)
+    return stop.model_copy(update=update)
 
 
 def _single_sample(stop: Stop) -> Stop:
     """Return when cells end that have one sample each, whoever runs them."""
+    for name in ("standard_error", "relative_error"):
+        if (error := getattr(stop, name)) is not None:
+            raise UsageError(
+                f"stop.{name} = {error:g} is not allowed: these parameters give one sample, always "
+                "the same, and one sample has no error"
+            )
     if "samples" in stop.model_fields_set and stop.samples != 1:
         raise UsageError(
             f"stop.samples = {stop.samples} is not allowed: these parameters give one sample, "
@@ -270,7 +275,7 @@ def _amounts(bump: Mapping[str, int | float], params: Params) -> dict[str, int |
     }
 
 
-def _sampling(section: _Sampling) -> Sampling:
+def _sampling(section: SamplingSection) -> Sampling:
     methods = [method.value for method in Method]
     if section.method not in methods:
         raise UsageError(
@@ -279,7 +284,7 @@ def _sampling(section: _Sampling) -> Sampling:
     return Sampling.model_validate(section.model_dump(exclude={"block_size"}))
 
 
-def _outputs(section: _Outputs, model: type[Model]) -> tuple[str, ...]:
+def _outputs(section: OutputsSection, model: type[Model]) -> tuple[str, ...]:
     if section.names is None:
         return model.outputs
     if not section.names:
@@ -293,28 +298,3 @@ def _outputs(section: _Outputs, model: type[Model]) -> tuple[str, ...]:
         if section.names.count(name) > 1:
             raise UsageError(f"outputs.names has {name!r} twice")
     return tuple(section.names)
-
-
-def _complaint(error: ValidationError) -> str:
-    first, field = _first(error), _field(error)
-    if first["type"] == "extra_forbidden":
-        section = RunFile.model_fields if len(first["loc"]) == 1 else _fields(str(first["loc"][0]))
-        return f"{field} is unknown; allowed are {', '.join(section)}"
-    if not field:
-        return first["msg"].removeprefix("Value error, ")
-    return f"{field} = {first['input']!r:.80} is not allowed: {first['msg']}"
-
-
-def _field(error: ValidationError) -> str:
-    return ".".join(str(part) for part in _first(error)["loc"])
-
-
-def _first(error: ValidationError) -> ErrorDetails:
-    return error.errors(include_url=False, include_context=False)[0]
-
-
-def _fields(section: str) -> list[str]:
-    schema = TypeAdapter(RunFile).json_schema()
-    reference = schema["properties"].get(section, {})
-    name = reference.get("$ref", "").rpartition("/")[2]
-    return list(schema.get("$defs", {}).get(name, {}).get("properties", ()))

@@ -5,23 +5,28 @@ It does not reconnect: whoever owns a `Link` starts a fresh one when `closed` is
 
 import asyncio
 import logging
-import struct
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
 import aio_pika
 import aio_pika.exceptions as aio_errors
 import aiormq
-import pamqp.commands
-import pamqp.decode
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.abc import DeliveredMessage
 
 from protocol import broker_errors, topology
-from protocol.amqp_aio_errors import translated
+from protocol.amqp_aio_errors import ended, translated
+from protocol.amqp_aio_stream import Stream
+from protocol.amqp_aio_wire import Connection, Wire
+from protocol.amqp_frames import PERSISTENT, TRANSIENT
 from protocol.errors import (
+    BrokerError,
+    BrokerUnreachableError,
+    ConnectionLostError,
+    LockedError,
     NoAggregatorError,
     RefusedMessageError,
     TopologyMissingError,
@@ -34,31 +39,6 @@ from protocol.settings import CONNECT_SECONDS, Broker
 # The libraries log every reconnection and refusal with a traceback; we say it in one sentence.
 for _name in ("aio_pika", "aiormq"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
-
-
-def _read_foreign_properties(library: Any, properties: type[Any]) -> None:
-    """Let the codec of aio-pika read whatever a broker may pass on.
-
-    As it stands, a routing key that is no UTF-8, or properties that it cannot decode, end the
-    connection that is to receive the message, over and over: one message would stop a service.
-    """
-    read = properties.unmarshal
-
-    def text(value: bytes) -> tuple[int, str]:
-        length = value[0]
-        return length + 1, value[1 : length + 1].decode("utf-8", errors="replace")
-
-    def unmarshal(self: Any, flags: int, data: bytes) -> None:
-        try:
-            read(self, flags, data)
-        except (ValueError, OverflowError, OSError, TypeError, LookupError, struct.error):
-            self.__init__()  # no type: the message is refused, and counted
-
-    library.METHODS["shortstr"] = text
-    properties.unmarshal = unmarshal
-
-
-_read_foreign_properties(pamqp.decode, pamqp.commands.Basic.Properties)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +54,21 @@ class Delivery:
     correlation_id: str | None
 
 
-Handler = Callable[[Delivery], Awaitable[None]]
+Handler = Callable[[Delivery], Coroutine[Any, Any, None] | None]
+"""A plain function is called at once, and must not raise: that would end the connection. A
+coroutine becomes a task."""
 
-
-class _Connection(aio_pika.Connection):
-    """Never closes itself when it is collected: that leaves a coroutine that nobody awaits."""
-
-    def __del__(self) -> None:
-        """Do nothing; `Link` closes what it has opened."""
+Told = Callable[[BrokerError | None], None]
 
 
 class Link:
-    """A connection to the broker with one channel with publisher confirms."""
+    """A connection to the broker with one channel with publisher confirms.
+
+    What the broker may refuse happens on a second channel, because a refusal closes the channel.
+    """
 
     def __init__(
-        self, broker: Broker, connection: AbstractConnection, channel: AbstractChannel
+        self, broker: Broker, connection: AbstractConnection, channel: AbstractChannel, raw: Any
     ) -> None:
         self.broker = broker
         self.closed = asyncio.Event()
@@ -98,44 +78,70 @@ class Link:
         self._replies: dict[str, asyncio.Future[DeliveredMessage]] = {}
         self._replies_ready = False
         self._replies_lock = asyncio.Lock()
+        self._side: AbstractChannel | None = None
+        self._side_lock = asyncio.Lock()
+        self._stream = Stream(raw)
+        self._wire: Wire = raw.connection
         connection.close_callbacks.add(self._on_close)
         channel.close_callbacks.add(self._on_close)
 
     @classmethod
     async def open(cls, broker: Broker, name: str, *, confirms: bool = True) -> Self:
-        """Connect; `name` is what the broker's tools show, `confirms` makes `publish` wait.
+        """Connect to the first node that answers.
+
+        `name` is what the broker's tools show, `confirms` makes `publish` wait.
 
         Raises
         ------
         BrokerUnreachableError, BrokerRefusedError
             One sentence that says why.
         """
-        with translated(broker, opening=True):
+        *others, last = broker.nodes
+        for node in others:
+            with suppress(BrokerUnreachableError, ConnectionLostError):
+                return await cls._open(broker, node, name, confirms=confirms)
+        return await cls._open(broker, last, name, confirms=confirms)
+
+    @classmethod
+    async def _open(cls, broker: Broker, node: Broker, name: str, *, confirms: bool) -> Self:
+        with translated(node, opening=True):
             connection = await aio_pika.connect(
-                host=broker.host,
-                port=broker.port,
-                login=broker.user,
-                password=broker.password,
-                virtualhost=broker.vhost,
-                heartbeat=broker.heartbeat,
+                host=node.host,
+                port=node.port,
+                login=node.user,
+                password=node.password,
+                virtualhost=node.vhost,
+                heartbeat=node.heartbeat,
                 timeout=CONNECT_SECONDS,
                 client_properties={"connection_name": name},
-                connection_class=_Connection,
+                connection_class=Connection,
+                **_security(node),
             )
             try:
                 channel = await connection.channel(publisher_confirms=confirms)
-                link = cls(broker, connection, channel)
                 raw = await channel.get_underlay_channel()
+                link = cls(broker, connection, channel, raw)
             except BaseException:
                 await connection.close()
                 raise
             raw.on_consumer_cancel_callbacks.add(link._on_cancelled)
         return link
 
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker takes nothing from this connection now, for want of memory or disk."""
+        return self._wire.blocked
+
+    @property
+    def blockings(self) -> int:
+        """How often the broker has blocked this connection."""
+        return self._wire.blockings
+
     async def close(self) -> None:
         """Close the connection; what was not acknowledged goes back to its queue."""
         try:
-            await asyncio.wait_for(self._connection.close(), CONNECT_SECONDS)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._connection.close()
         except (TimeoutError, *aio_errors.CONNECTION_EXCEPTIONS):
             pass  # it is gone either way
         self.closed.set()
@@ -163,11 +169,8 @@ class Link:
         """Return the queues of a topology that this broker lacks; needs no right to declare."""
         missing = []
         for queue in wanted.queues:
-            # On a channel of its own, because a refusal closes the channel.
-            raw = await (await self._connection.channel()).get_underlay_channel()
             try:
-                with translated(self.broker):
-                    await raw.queue_declare(queue.name, passive=True)
+                await self.expect(queue.name)
             except TopologyMissingError:
                 missing.append(queue.name)
         return missing
@@ -178,10 +181,11 @@ class Link:
         Raises
         ------
         TopologyMissingError
-            It does not; the channel is closed by that.
+            It does not.
+        LockedError
+            It does, and is somebody else's own.
         """
-        with translated(self.broker):
-            raw = await self._channel.get_underlay_channel()
+        async with self._aside() as raw:
             await raw.queue_declare(queue, passive=True)
 
     async def lock(self, name: str) -> None:
@@ -192,10 +196,31 @@ class Link:
         LockedError
             Somebody else holds it.
         """
-        with translated(self.broker):
-            # On a channel of its own, because a refusal closes the channel.
-            raw = await (await self._connection.channel()).get_underlay_channel()
+        async with self._aside() as raw:
             await raw.queue_declare(name, exclusive=True)
+
+    async def try_lock(self, name: str) -> bool:
+        """Take a lock unless somebody else holds it; say whether this connection has it now."""
+        try:
+            await self.lock(name)
+        except LockedError:
+            return False
+        return True
+
+    async def unlock(self, name: str) -> None:
+        """Give a lock of this connection back."""
+        async with self._aside() as raw:
+            await raw.queue_delete(name)
+
+    async def is_locked(self, name: str) -> bool:
+        """Say whether anybody holds a lock, without taking it."""
+        try:
+            await self.expect(name)
+        except LockedError:
+            return True
+        except TopologyMissingError:
+            return False
+        return True
 
     async def publish(
         self,
@@ -205,7 +230,7 @@ class Link:
         *,
         persistent: bool = True,
         mandatory: bool = True,
-        **properties: Any,
+        **properties: str | None,
     ) -> None:
         """Publish and wait for the broker's confirm; call it concurrently to pipeline.
 
@@ -218,21 +243,74 @@ class Link:
         ConnectionLostError
             Nobody knows whether the broker has it.
         """
-        with translated(self.broker):
-            raw = await self._channel.get_underlay_channel()
+        with translated(self.broker), _refusals(exchange, key):
+            routed = await self._stream.publish(
+                encode(message), exchange, key,
+                mandatory=mandatory, mode=PERSISTENT if persistent else TRANSIENT,
+                content_type=CONTENT_TYPE, message_type=message.type, **properties,
+            )  # fmt: skip
+        if routed is False:
+            raise _unroutable(exchange, key)
+
+    def send(self, exchange: str, key: str, message: Message, told: Told) -> None:
+        """Publish as `publish` does, mandatory and persistent, without a task that waits.
+
+        Parameters
+        ----------
+        exchange, key, message
+            What, and where.
+        told
+            Called once the broker has confirmed, with None, or else with what `publish` would
+            raise.
+
+        Raises
+        ------
+        ConnectionLostError
+            Before anything was sent.
+        """
+
+        def tell(confirm: asyncio.Future[bool]) -> None:
             try:
-                answer = await raw.basic_publish(
-                    encode(message),
-                    exchange=exchange,
-                    routing_key=key,
-                    properties=_properties(message, persistent=persistent, **properties),
-                    mandatory=mandatory,
-                )
-            except aio_errors.DeliveryError as error:
-                text = f"the broker refused a message for {exchange or 'a queue'}, key {key}"
-                raise RefusedMessageError(text) from error
-        if isinstance(answer, DeliveredMessage):
-            raise UnroutableError(f"no queue takes messages for {exchange or 'default'}, key {key}")
+                with translated(self.broker), _refusals(exchange, key):
+                    routed = confirm.result()
+            except BrokerError as error:
+                told(error)
+            else:
+                told(_unroutable(exchange, key) if routed is False else None)
+
+        with translated(self.broker):
+            confirm = self._stream.publish(
+                encode(message), exchange, key, mandatory=True, mode=PERSISTENT,
+                content_type=CONTENT_TYPE, message_type=message.type,
+            )  # fmt: skip
+        confirm.add_done_callback(tell)
+
+    async def tell(self, exchange: str, key: str, message: Message) -> None:
+        """Publish what may be lost: neither persistent nor mandatory.
+
+        It goes over the second channel, so that a broker that refuses it harms nothing else.
+
+        Raises
+        ------
+        BrokerRefusedError, TopologyMissingError
+            This user may not publish there, or there is no such exchange.
+        ConnectionLostError
+            Nobody knows whether the broker has it.
+        """
+        properties = aiormq.spec.Basic.Properties(
+            content_type=CONTENT_TYPE,
+            message_type=message.type,
+            delivery_mode=TRANSIENT,
+            user_id=self.broker.user,
+        )
+        async with self._aside() as raw:
+            await raw.basic_publish(
+                encode(message), exchange=exchange, routing_key=key, properties=properties
+            )
+
+    def rest(self, seconds: float) -> None:
+        """Read nothing for so long: what comes meanwhile costs less when it is read at once."""
+        self._stream.rest(seconds)
 
     async def consume(
         self, queue: str, handler: Handler, *, prefetch: int = 0, no_ack: bool = False
@@ -251,16 +329,23 @@ class Link:
             The broker forgets a message when it sends it.
         """
 
-        async def deliver(raw_message: DeliveredMessage) -> None:
-            await handler(_delivery(queue, raw_message))
+        def deliver(tag: int, key: str, properties: Mapping[str, Any], body: bytes) -> None:
+            if (task := handler(_delivery(queue, tag, key, properties, body))) is not None:
+                self._stream.create_task(task)
 
         with translated(self.broker):
             raw = await self._channel.get_underlay_channel()
             await raw.basic_qos(prefetch_count=prefetch)
-            await raw.basic_consume(queue, deliver, no_ack=no_ack)
+            await self._stream.consume(queue, deliver, no_ack=no_ack)
 
-    async def subscribe(self, exchange: str, keys: tuple[str, ...], handler: Handler) -> None:
-        """Deliver what matches the keys from now on, through a queue of this connection's own."""
+    async def subscribe(self, exchange: str, keys: tuple[str, ...], handler: Handler) -> str:
+        """Deliver what matches the keys from now on, through a queue of this connection's own.
+
+        Returns
+        -------
+        str
+            The queue's name, for `bind` and `unbind`.
+        """
         with translated(self.broker):
             raw = await self._channel.get_underlay_channel()
             declared = await raw.queue_declare(
@@ -270,19 +355,45 @@ class Link:
             for key in keys:
                 await raw.queue_bind(queue, exchange, key)
         await self.consume(queue, handler, no_ack=True)
+        return queue
+
+    async def bind(self, queue: str, exchange: str, key: str) -> None:
+        """Deliver what matches one more key to a subscription's queue."""
+        async with self._aside() as raw:
+            await raw.queue_bind(queue, exchange, key)
+
+    async def unbind(self, queue: str, exchange: str, key: str) -> None:
+        """Deliver no more of what matches a key."""
+        async with self._aside() as raw:
+            await raw.queue_unbind(queue, exchange, key)
 
     async def get(self, queue: str) -> Delivery | None:
         """Take one message from a queue, None when it is empty."""
         with translated(self.broker):
             raw = await self._channel.get_underlay_channel()
             message = await raw.basic_get(queue)
-        return None if message.delivery_tag is None else _delivery(queue, message)
+        if message.delivery_tag is None:
+            return None
+        properties = dict(message.header.properties)
+        return _delivery(
+            queue, message.delivery_tag, message.routing_key or "", properties, message.body
+        )
 
-    async def ack(self, tag: int, *, multiple: bool = False) -> None:
-        """Acknowledge a delivery, or all up to it."""
+    async def ack(self, tag: int, *, multiple: bool = False, written: bool = False) -> None:
+        """Acknowledge a delivery, or all up to it.
+
+        Parameters
+        ----------
+        tag
+            The delivery.
+        multiple
+            Whether all before it are meant too.
+        written
+            Whether to wait until the socket has it, so that a link closed next does not lose it.
+        """
         with translated(self.broker):
             raw = await self._channel.get_underlay_channel()
-            await raw.basic_ack(tag, multiple=multiple, wait=False)
+            await raw.basic_ack(tag, multiple=multiple, wait=written)
 
     async def call(self, request: Message, answer: type[Message], within: float) -> Any:
         """Ask the aggregator and return its answer.
@@ -308,15 +419,21 @@ class Link:
                 )
                 reply = await future
         except TimeoutError:
-            raise NoAggregatorError(
-                f"no aggregator answered at {self.broker} within {within:g} s; "
-                "start one with `montemq aggregator`"
-            ) from None
+            raise no_aggregator(self.broker, within) from None
         finally:
             del self._replies[correlation_id]
             if future.done() and not future.cancelled():
                 future.exception()  # asyncio complains of an exception that nobody looked at
         return decode(_type(reply), reply.body, answer, ErrorReply)
+
+    @asynccontextmanager
+    async def _aside(self) -> AsyncIterator[Any]:
+        """Lend the second channel, a new one where the last was closed by a refusal."""
+        async with self._side_lock:
+            with translated(self.broker):
+                if self._side is None or self._side.is_closed:
+                    self._side = await self._connection.channel()
+                yield await self._side.get_underlay_channel()
 
     async def _expect_replies(self) -> None:
         """Ask for direct replies once; a request that goes out earlier closes the channel."""
@@ -333,9 +450,11 @@ class Link:
             future.set_result(message)
 
     def _on_close(self, _: object, error: BaseException | None = None) -> None:
+        error = ended(error)
         if error is not None and not self.closed.is_set():
             self.reason = str(error) or type(error).__name__
         self.closed.set()
+        self._stream.close(error)
         for future in self._replies.values():
             if not future.done():
                 future.set_exception(broker_errors.lost(self.broker))
@@ -346,27 +465,48 @@ class Link:
         await self.close()
 
 
-def _properties(message: Message, *, persistent: bool, **more: Any) -> Any:
-    return aiormq.spec.Basic.Properties(
-        content_type=CONTENT_TYPE,
-        message_type=message.type,
-        delivery_mode=2 if persistent else 1,
-        **more,
+def no_aggregator(broker: Broker, within: float) -> NoAggregatorError:
+    """Return what to raise where nobody answered a request within this many seconds."""
+    return NoAggregatorError(
+        f"no aggregator answered at {broker} within {within:g} s; "
+        "start one with `montemq aggregator`"
     )
+
+
+def _security(broker: Broker) -> dict[str, Any]:
+    """Return how the library shall encrypt and who we shall be, beside user and password."""
+    if broker.tls is None:
+        return {}
+    mechanism = {"auth": "external"} if broker.by_certificate else {}
+    return {"ssl": True, "ssl_context": broker.tls.to_a_server(), **mechanism}
+
+
+@contextmanager
+def _refusals(exchange: str, key: str) -> Iterator[None]:
+    try:
+        yield
+    except aio_errors.DeliveryError as error:
+        text = f"the broker refused a message for {exchange or 'a queue'}, key {key}"
+        raise RefusedMessageError(text) from error
+
+
+def _unroutable(exchange: str, key: str) -> UnroutableError:
+    return UnroutableError(f"no queue takes messages for {exchange or 'default'}, key {key}")
 
 
 def _type(message: DeliveredMessage) -> str | None:
     return message.header.properties.message_type
 
 
-def _delivery(queue: str, message: DeliveredMessage) -> Delivery:
-    properties = message.header.properties
+def _delivery(
+    queue: str, tag: int, key: str, properties: Mapping[str, Any], body: bytes
+) -> Delivery:
     return Delivery(
-        tag=message.delivery_tag or 0,
+        tag=tag,
         queue=queue,
-        type=properties.message_type,
-        body=bytes(message.body),
-        routing_key=message.routing_key or "",
-        reply_to=properties.reply_to,
-        correlation_id=properties.correlation_id,
+        type=properties.get("message_type"),
+        body=body,
+        routing_key=key,
+        reply_to=properties.get("reply_to"),
+        correlation_id=properties.get("correlation_id"),
     )

@@ -30,9 +30,24 @@ def translated(broker: Broker, *, opening: bool = False) -> Iterator[None]:
     except BrokerError:
         raise
     except (TimeoutError, *aio_errors.CONNECTION_EXCEPTIONS) as error:
+        if opening and (said := broker_errors.tls_error(error)) is not None:
+            raise broker_errors.untrusted(broker, said) from error
         fallback = _unreachable if opening else _lost
         known = (to for kind, to in _TRANSLATIONS if isinstance(error, kind))
         raise next(known, fallback)(broker, error) from error
+
+
+def ended(error: BaseException | None) -> BaseException | None:
+    """Return how a connection or channel ended as something that `translated` knows.
+
+    Whatever else ends the library's reader must not reach those who wait for the broker: a
+    cancellation, above all, would look like their own.
+    """
+    if error is None or isinstance(error, aio_errors.CONNECTION_EXCEPTIONS):
+        return error
+    silent = isinstance(error, asyncio.CancelledError)
+    text = "nothing came from it for too long" if silent else f"{type(error).__name__}: {error}"
+    return aio_errors.AMQPConnectionError(text)
 
 
 def _detail(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """The consumer's way to the broker: one pika connection, one channel, one loop in one thread.
 
-It reconnects for ever; what to consume, acknowledge or publish
-is not decided here. Everything but `call_threadsafe` belongs to the thread that calls `run`.
+It reconnects for ever; what to consume, acknowledge or publish is not decided here. Everything but
+`call_threadsafe` belongs to the thread that calls `run`.
 """
 
 import logging
@@ -16,17 +16,22 @@ import pika
 from pika import exceptions, spec
 from pika.adapters.select_connection import IOLoop, PollEvents
 from pika.channel import Channel
+from pika.credentials import ExternalCredentials
 
 from protocol import broker_errors
+from protocol.amqp_pika_connection import Connection, Delivered
 from protocol.amqp_pika_errors import translated
-from protocol.errors import BrokerError
+from protocol.errors import BrokerError, ConnectionLostError
 from protocol.messages import CONTENT_TYPE
+from protocol.receipts import Receipts
 from protocol.settings import CONNECT_SECONDS, RETRY_SECONDS, Broker
 from protocol.topology import subscription
 
 LONGEST_RETRY_SECONDS = 30.0
+LATE_ACK_SECONDS = 0.02
+"""How long an acknowledgement may wait for those of older deliveries, to go with them."""
+
 GOODBYE_SECONDS = 3.0
-PERSISTENT, TRANSIENT = 2, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,8 @@ class Incoming:
         What `ack` and `give_back` want: the channel's generation and the delivery tag.
     queue
         The queue it came from; None for the subscription.
+    exchange
+        Of the subscription: what it was published to.
     type, body
         The AMQP property `type`, None where there is none, and the body.
     """
@@ -47,6 +54,7 @@ class Incoming:
     queue: str | None
     type: str | None
     body: bytes
+    exchange: str | None = None
 
 
 class Listener(Protocol):
@@ -74,22 +82,28 @@ class Link:
     Parameters
     ----------
     broker
-        Where it is.
+        Where it is; a lost connection comes back to its next node.
     listener
         Who is told.
     name
         Shown among the broker's connections.
     bindings
         Exchanges and keys of the subscription: an own bounded queue that ends with the connection.
+
+    Attributes
+    ----------
+    cancels
+        How often the broker has cancelled a consumer.
     """
 
     def __init__(
         self, broker: Broker, listener: Listener, name: str, bindings: Sequence[tuple[str, str]]
     ) -> None:
         self._broker, self._listener, self._name, self._bindings = broker, listener, name, bindings
+        self.cancels = 0
         self._loop = IOLoop()
-        self._parameters = connection_parameters(broker, name)
-        self._connection: pika.SelectConnection | None = None
+        self._nodes = deque(broker.nodes)
+        self._connection: Connection | None = None
         self._channel: Channel | None = None
         self._generation = 0
         self._failures = 0
@@ -99,6 +113,8 @@ class Link:
         self._published = 0
         self._unsettled: deque[tuple[int, int | None]] = deque()
         self._returned: set[int] = set()
+        self._receipts = Receipts()
+        self._acks_due = self._late_acks_due = False
 
     # the loop
 
@@ -115,6 +131,7 @@ class Link:
         if self._closing:
             return
         self._closing = True
+        self._send_acks(patient=False)
         self._loop.call_later(GOODBYE_SECONDS, self._loop.stop)
         if self._connection is not None and self._connection.is_open:
             self._connection.close()
@@ -155,6 +172,8 @@ class Link:
                 consumer_tag=tag,
                 callback=partial(self._on_consume_ok, waiting, queue),
             )
+            taker = partial(self._on_delivered, self._generation, queue)
+            channel.connection.takers[tag] = taker
             self._consumers.append(tag)
 
     def stop_consuming(self) -> None:
@@ -162,22 +181,42 @@ class Link:
         tags, self._consumers = self._consumers, []
         if (channel := self._open_channel()) is not None:
             for tag in tags:
+                # What is on its way goes to pika, which gives it back.
+                channel.connection.takers.pop(tag, None)
                 channel.basic_cancel(tag)
 
+    def inspect(self, queue: str, tell: Callable[[int, int], None]) -> None:
+        """Ask how many messages of a queue are ready, and how many consume it."""
+        if (channel := self._open_channel()) is not None:
+            channel.queue_declare(
+                queue,
+                passive=True,
+                callback=lambda frame: tell(
+                    frame.method.message_count, frame.method.consumer_count
+                ),
+            )
+
+    def reconnect(self, reason: str) -> None:
+        """Give a connection up that looks alive, and connect anew."""
+        if self._open_channel() is not None:
+            error = ConnectionLostError(f"the connection to {self._broker} is given up: {reason}")
+            self._lose(self._generation, error)
+
     def ack(self, receipt: tuple[int, int]) -> None:
-        """Acknowledge a delivery; nothing happens when its channel is gone."""
-        if (channel := self._open_channel(receipt[0])) is not None:
-            channel.basic_ack(receipt[1])
+        """Acknowledge a delivery, in a moment; nothing happens when its channel is gone."""
+        if self._open_channel(receipt[0]) is not None:
+            self._receipts.answered(receipt[1])
+            if not self._acks_due:
+                self._acks_due = True
+                self._loop.call_later(0.0, self._acknowledge)
 
     def give_back(self, receipt: tuple[int, int]) -> None:
         """Return a delivery to its queue; nothing happens when its channel is gone."""
-        if (channel := self._open_channel(receipt[0])) is not None:
-            channel.basic_nack(receipt[1], requeue=True)
+        self._refuse(receipt, requeue=True)
 
     def bury(self, receipt: tuple[int, int]) -> None:
         """Refuse a delivery for good: it becomes a dead letter."""
-        if (channel := self._open_channel(receipt[0])) is not None:
-            channel.basic_nack(receipt[1], requeue=False)
+        self._refuse(receipt, requeue=False)
 
     def publish(
         self, exchange: str, key: str, type_name: str, body: bytes, token: int | None = None
@@ -189,14 +228,15 @@ class Link:
         """
         if (channel := self._open_channel()) is None:
             return
-        properties = pika.BasicProperties(
-            content_type=CONTENT_TYPE,
-            type=type_name,
-            delivery_mode=TRANSIENT if token is None else PERSISTENT,
-            user_id=self._broker.user,
-            message_id=None if token is None else str(token),
+        texts = {
+            "content_type": CONTENT_TYPE,
+            "message_type": type_name,
+            "user_id": self._broker.user,
+            "message_id": None if token is None else str(token),
+        }
+        channel.connection.publish(
+            channel.channel_number, exchange, key, texts, body, lasting=token is not None
         )
-        channel.basic_publish(exchange, key, body, properties, mandatory=token is not None)
         self._published += 1
         self._unsettled.append((self._published, token))
 
@@ -206,8 +246,8 @@ class Link:
         if self._closing:
             return
         self._generation += 1
-        self._connection = pika.SelectConnection(
-            self._parameters,
+        self._connection = Connection(
+            connection_parameters(self._nodes[0], self._name),
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_lost,
             on_close_callback=self._on_lost,
@@ -223,6 +263,7 @@ class Link:
         self._unsettled.clear()
         self._returned.clear()
         self._consumers.clear()
+        self._receipts = Receipts()
         channel.add_on_close_callback(partial(self._on_channel_lost, generation))
         channel.add_on_cancel_callback(partial(self._on_cancelled, generation))
         channel.add_on_return_callback(self._on_return)
@@ -259,11 +300,12 @@ class Link:
 
     def _on_cancelled(self, generation: int, _frame: Any) -> None:
         """Start afresh: the queue was deleted or has moved, and others may have as well."""
-        self._lose(generation, broker_errors.missing(self._broker, "a queue was deleted"))
+        self.cancels += 1
+        self._lose(generation, broker_errors.missing(self._nodes[0], "a queue was deleted"))
 
     def _on_channel_lost(self, generation: int, _channel: Channel, error: Exception) -> None:
         if not isinstance(error, exceptions.ChannelClosedByClient):
-            self._lose(generation, translated(self._broker, error))
+            self._lose(generation, translated(self._nodes[0], error))
 
     def _lose(self, generation: int, error: BrokerError) -> None:
         """Give up a connection because of its channel; both come back together."""
@@ -279,13 +321,16 @@ class Link:
             self._loop.stop()
         elif connection is self._connection:
             self._connection = None
-            self._lost(translated(self._broker, error))
+            self._lost(translated(self._nodes[0], error))
 
     def _lost(self, error: BrokerError) -> None:
         self._channel = None
         self._generation += 1  # whatever still arrives from the old channel is stale from here on
         self._failures += 1
-        ceiling = min(RETRY_SECONDS * 2.0 ** (self._failures - 1), LONGEST_RETRY_SECONDS)
+        self._nodes.rotate(-1)
+        # Each node of a cluster is tried as often as a broker alone.
+        rounds = (self._failures - 1) // len(self._nodes)
+        ceiling = min(RETRY_SECONDS * 2.0**rounds, LONGEST_RETRY_SECONDS) / len(self._nodes)
         delay = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnections only
         self._loop.call_later(delay, self._connect)
         self._listener.on_lost(error)
@@ -295,6 +340,30 @@ class Link:
         if stale or self._channel is None or not self._channel.is_open:
             return None
         return self._channel
+
+    # acknowledgements
+
+    def _refuse(self, receipt: tuple[int, int], *, requeue: bool) -> None:
+        if (channel := self._open_channel(receipt[0])) is not None:
+            self._receipts.refused(receipt[1])
+            channel.basic_nack(receipt[1], requeue=requeue)
+
+    def _acknowledge(self) -> None:
+        """Acknowledge what can go at once; the rest waits a moment for older deliveries."""
+        self._acks_due = False
+        self._send_acks(patient=True)
+        if self._receipts.waiting and not self._late_acks_due:
+            self._late_acks_due = True
+            self._loop.call_later(LATE_ACK_SECONDS, self._acknowledge_rest)
+
+    def _acknowledge_rest(self) -> None:
+        self._late_acks_due = False
+        self._send_acks(patient=False)
+
+    def _send_acks(self, *, patient: bool) -> None:
+        if (channel := self._open_channel()) is not None:
+            for tag, multiple in self._receipts.due(patient=patient):
+                channel.basic_ack(tag, multiple=multiple)
 
     # what the broker says
 
@@ -307,9 +376,20 @@ class Link:
         properties: spec.BasicProperties,
         body: bytes,
     ) -> None:
-        if generation == self._generation and method.delivery_tag is not None:
-            receipt = (generation, method.delivery_tag)
-            self._listener.on_message(Incoming(receipt, queue, properties.type, body))
+        tag = method.delivery_tag
+        if tag is not None and generation == self._generation:
+            exchange = method.exchange if queue is None else None
+            self._take(Incoming((generation, tag), queue, properties.type, body, exchange))
+
+    def _on_delivered(self, generation: int, queue: str, delivered: Delivered) -> None:
+        if generation == self._generation:
+            receipt = generation, delivered.tag
+            self._take(Incoming(receipt, queue, delivered.type, delivered.body))
+
+    def _take(self, incoming: Incoming) -> None:
+        if incoming.queue is not None:
+            self._receipts.delivered(incoming.receipt[1])
+        self._listener.on_message(incoming)
 
     def _on_return(
         self, _channel: Channel, _method: Any, properties: spec.BasicProperties, _body: bytes
@@ -343,11 +423,13 @@ class Link:
 def connection_parameters(broker: Broker, name: str) -> pika.ConnectionParameters:
     """Return pika's form of a broker's address, and turn its log off: we say it in a sentence."""
     logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
+    secret = pika.PlainCredentials(broker.user, broker.password)
     return pika.ConnectionParameters(
         host=broker.host,
         port=broker.port,
         virtual_host=broker.vhost,
-        credentials=pika.PlainCredentials(broker.user, broker.password),
+        credentials=ExternalCredentials() if broker.by_certificate else secret,
+        ssl_options=broker.tls and pika.SSLOptions(broker.tls.to_a_server(), broker.host),
         heartbeat=broker.heartbeat,
         socket_timeout=CONNECT_SECONDS,
         stack_timeout=CONNECT_SECONDS,

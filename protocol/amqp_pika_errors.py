@@ -21,7 +21,8 @@ def translated(broker: Broker, error: BaseException) -> BrokerError:
     """Return our error, one sentence, for whatever pika reports about a connection or channel."""
     if isinstance(error, BrokerError):
         return error
-    found = _translated(broker, error)
+    said = broker_errors.tls_error(_innermost(error))
+    found = broker_errors.untrusted(broker, said) if said else _translated(broker, error)
     found.__cause__ = error
     return found
 

@@ -1,5 +1,6 @@
 """Asks a broker who it is, through pika and once; it reads and writes nothing."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from pika.adapters.select_connection import IOLoop
 
 from protocol.amqp_pika import connection_parameters
 from protocol.amqp_pika_errors import translated
+from protocol.errors import BrokerUnreachableError, ConnectionLostError
 from protocol.settings import Broker
 
 
@@ -20,13 +22,21 @@ class ServerInfo:
 
 
 def probe(broker: Broker) -> ServerInfo:
-    """Connect, ask the broker who it is, and close.
+    """Connect to the first node that answers, ask who it is, and close.
 
     Raises
     ------
     BrokerUnreachableError, BrokerRefusedError
         It cannot be used, and why.
     """
+    *others, last = broker.nodes
+    for node in others:
+        with suppress(BrokerUnreachableError, ConnectionLostError):
+            return _probe(node)
+    return _probe(last)
+
+
+def _probe(broker: Broker) -> ServerInfo:
     loop = IOLoop()
     answer: list[ServerInfo] = []
     failed: list[BaseException] = []

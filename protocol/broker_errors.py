@@ -4,10 +4,14 @@ The adapters know their libraries' exceptions; the words stand here alone.
 """
 
 import os
+import ssl
 
+from protocol import tls
 from protocol.errors import (
+    BrokerError,
     BrokerRefusedError,
     BrokerUnreachableError,
+    BrokerUntrustedError,
     ConnectionLostError,
     TopologyMissingError,
 )
@@ -21,8 +25,29 @@ def unreachable(broker: Broker, error: BaseException) -> BrokerUnreachableError:
     return BrokerUnreachableError(f"no broker can be reached at {broker}: {_why(error)}")
 
 
-def foreign(broker: Broker) -> BrokerUnreachableError:
+def untrusted(broker: Broker, error: ssl.SSLError) -> BrokerUntrustedError:
+    """Say that no encrypted connection comes about; a plain one is never tried."""
+    return BrokerUntrustedError(f"no secure connection to {broker}: {tls.why(error)}")
+
+
+def tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """Return what TLS said of what a library has made an error of its own, None if nothing."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # the libraries make circles
+        if isinstance(error, ssl.SSLError):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def foreign(broker: Broker) -> BrokerError:
     """Say that somebody answers, but not in AMQP."""
+    if broker.tls is not None:
+        # A peer refuses our certificate after we have begun to speak: its reason may be lost.
+        refusal = tls.refusal(broker.host, broker.port, broker.tls)
+        if refusal is not None:
+            return untrusted(broker, refusal)
     return BrokerUnreachableError(
         f"no broker can be reached at {broker}: whoever answers there does not speak AMQP 0-9-1, "
         "or closes the connection at once"

@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgpack
+from pydantic import BaseModel
 
 from protocol.errors import MessageRefusedError
 from protocol.exact import MAX_BYTES, Exact
@@ -16,8 +17,8 @@ MAX_TEXT = 1 << 16
 
 
 def pack(value: Any) -> bytes:
-    """Return the msgpack form of plain values and `Exact` numbers."""
-    packed: bytes = msgpack.packb(value, default=_pack_exact)
+    """Return the msgpack form of plain values, `Exact` numbers, and models as maps of fields."""
+    packed: bytes = msgpack.packb(value, default=_pack_own)
     return packed
 
 
@@ -68,9 +69,14 @@ def unpack(body: bytes, limit: int, max_array: int = MAX_ARRAY, max_text: int = 
         raise MessageRefusedError("malformed", text) from None
 
 
-def _pack_exact(value: Any) -> msgpack.ExtType:
+def _pack_own(value: Any) -> msgpack.ExtType | dict[str, Any]:
     if isinstance(value, Exact):
         return msgpack.ExtType(EXACT_TYPE, value.to_bytes())
+    if isinstance(value, BaseModel):
+        # As `model_dump` gives it, without a copy of all that is in it.
+        held, names = value.__dict__, type(value).__pydantic_fields__
+        # What is held beside the fields are cached properties.
+        return held if len(held) == len(names) else {name: held[name] for name in names}
     raise TypeError(f"{type(value).__name__} has no place in a message")
 
 

@@ -21,12 +21,14 @@ from pydantic import (
 )
 
 from protocol.codec import canonical, pack
-from protocol.histogram import MAX_HISTOGRAMS
+from protocol.counted import MAX_HISTOGRAMS
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 """Models, outputs, parameters, pools: short, lower case, fit for metrics and queue names."""
 
 RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")]
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9{][A-Za-z0-9_{}-]{0,299}$")]
+"""What runs of one kind have in common: the template of their ids."""
 """No dots: a run's id is one word of a topic routing key."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
@@ -101,6 +103,9 @@ ParamValue = Annotated[
 ]
 Params = Annotated[dict[Name, ParamValue], Field(max_length=64)]
 
+MAX_BLOCKS = 2**32
+"""Of each cell; a block's number is one word of its random stream."""
+
 DEFAULT_SAMPLES = 2**20
 FIRST_CHECKPOINT_BLOCKS = 32
 FIRST_CHECKPOINT_SAMPLES = 16_384
@@ -163,9 +168,9 @@ def check_net(sampling: Sampling, block_size: int) -> None:
 
 def _amount(value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("allowed is a finite number")
+        raise ValueError("it should be a finite number")
     if not value or abs(value) >= 2**63:
-        raise ValueError("allowed is a number other than 0, below 2**63")
+        raise ValueError("it should be a number other than 0, below 2**63")
     return value
 
 
@@ -175,7 +180,8 @@ def _probabilities(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
-Bump = Annotated[dict[Name, Annotated[int | float, PlainValidator(_amount)]], Field(max_length=16)]
+Amount = Annotated[int | float, PlainValidator(_amount)]
+Bump = Annotated[dict[Name, Amount], Field(max_length=16)]
 """What is added to parameters to see how the outputs differ, with the same random numbers."""
 
 Probability = Annotated[float, Field(gt=0, lt=1)]
@@ -193,10 +199,36 @@ def reported_outputs(outputs: tuple[str, ...], bump: Mapping[str, int | float]) 
 
 
 class Stop(Strict):
-    """When a cell has enough samples, and how sure its interval is."""
+    """When a cell has enough samples, and how sure its interval is.
+
+    Attributes
+    ----------
+    samples
+        Limit of each cell.
+    standard_error, relative_error
+        Errors to stop at; where both are given, both must be reached.
+    outputs
+        The reported outputs that the errors are of; only and always with such an error.
+    confidence
+        Of the intervals.
+    seconds
+        After so long, cells end at their last complete checkpoint.
+    """
 
     samples: Annotated[int, Field(ge=1, le=2**62)] = DEFAULT_SAMPLES
+    standard_error: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    relative_error: Annotated[float, Field(gt=0, le=1)] | None = None
+    # A run file gives a list.
+    outputs: Annotated[
+        tuple[Name, ...], Field(max_length=MAX_COLUMNS, strict=False), AfterValidator(_distinct)
+    ] = ()
     confidence: Annotated[float, Field(ge=0.5, le=0.999999)] = 0.95
+    seconds: Annotated[float, Field(gt=0, le=1e9)] | None = None
+
+    @property
+    def has_target(self) -> bool:
+        """Whether there is an error to stop at."""
+        return self.standard_error is not None or self.relative_error is not None
 
 
 class Definition(Strict):
@@ -216,10 +248,10 @@ class Definition(Strict):
 
     @model_validator(mode="after")
     def _fits_the_stream(self) -> Self:
-        if self.blocks > 2**32:
+        if self.blocks > MAX_BLOCKS:
             raise ValueError(
                 f"{self.stop.samples} samples are {self.blocks} blocks of {self.block_size}, "
-                f"allowed are {2**32} blocks"
+                f"allowed are {MAX_BLOCKS} blocks"
             )
         return self
 
@@ -242,6 +274,21 @@ class Definition(Strict):
                 f"{outputs} outputs and {controls} control variates are {outputs + controls} "
                 f"columns, allowed are {MAX_MATRIX_COLUMNS}; ask for fewer in outputs.names"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _targets_are_of_outputs(self) -> Self:
+        if self.stop.has_target != bool(self.stop.outputs):
+            raise ValueError(
+                "stop.outputs are named if and only if there is a stop.standard_error or "
+                "stop.relative_error that they shall reach"
+            )
+        for name in self.stop.outputs:
+            if name not in self.reported:
+                raise ValueError(
+                    f"stop.outputs: the run reports no {name!r}; "
+                    f"allowed are {', '.join(self.reported)}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -278,10 +325,19 @@ class Definition(Strict):
         """Blocks of each cell: its sample limit, rounded up to whole blocks."""
         return -(-self.stop.samples // self.block_size)
 
+    @property
+    def canonical(self) -> bytes:
+        """The canonical form; a stopping rule that is not used is no part of it."""
+        fields = self.model_dump(mode="python")
+        # These came after the first digests were on record, and must not change them.
+        used = ((name, value) for name, value in fields["stop"].items() if value not in ((), None))
+        fields["stop"] = dict(used)
+        return canonical(fields)
+
     @cached_property
     def hash(self) -> bytes:
         """SHA-256 of the canonical form, 32 bytes."""
-        return hashlib.sha256(canonical(self.model_dump(mode="python"))).digest()
+        return hashlib.sha256(self.canonical).digest()
 
     @cached_property
     def checkpoints(self) -> tuple[int, ...]:

@@ -1,5 +1,10 @@
 """Every error that a user of montemq can meet, one sentence each; a leaf that imports nothing."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from protocol.results import Result
+
 
 class MontemqError(Exception):
     """Base of all errors of montemq; `exit_code` is what the command line ends with."""
@@ -31,6 +36,10 @@ class BrokerRefusedError(BrokerError):
     """The broker answers and refuses: user, password, virtual host or permission."""
 
 
+class BrokerUntrustedError(BrokerRefusedError):
+    """The broker's certificate does not pass, or ours does not pass there."""
+
+
 class TopologyMissingError(BrokerError):
     """A queue or exchange of montemq does not exist on this broker."""
 
@@ -55,13 +64,35 @@ class NoAggregatorError(BrokerError):
     """The broker is there, but no aggregator answers."""
 
 
-class TimedOutError(MontemqError):
+class UnfinishedError(MontemqError):
+    """A run has no final result; base of the errors that say why.
+
+    Parameters
+    ----------
+    text
+        What happened to which run.
+    partial
+        Its result so far; None where nobody could be asked for it.
+    """
+
+    def __init__(self, text: str, partial: "Result | None" = None) -> None:
+        super().__init__(text)
+        self.partial = partial
+
+
+class TimedOutError(UnfinishedError):
     """The caller's time limit passed; the run goes on and can be resumed."""
 
     exit_code = 4
 
 
-class RunFailedError(MontemqError):
+class NotHeardError(MontemqError):
+    """Consumers have not shown in time that they do what they were told."""
+
+    exit_code = 4
+
+
+class RunFailedError(UnfinishedError):
     """The run ended because a block kept failing; the text names the first error."""
 
     exit_code = 5
@@ -79,10 +110,20 @@ class RunIdTakenError(MontemqError):
     exit_code = 6
 
 
-class RunCancelledError(MontemqError):
+class RunCancelledError(UnfinishedError):
     """Somebody cancelled the run."""
 
     exit_code = 7
+
+
+class RunInterruptedError(MontemqError):
+    """Whoever followed the run was told to stop; the text says what becomes of the run."""
+
+    exit_code = 130
+
+
+class ClientClosedError(MontemqError):
+    """The Python client was closed; runs that it led are kept and can be taken up again."""
 
 
 class UnknownRunError(MontemqError):

@@ -4,8 +4,10 @@ Addition and multiplication of `Exact` lose nothing; rounding happens once, in a
 """
 
 import math
+import operator
 import struct
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 
 MAX_SHIFT = 2200
@@ -67,7 +69,7 @@ class Exact:
         """
         if abs(self.shift) > MAX_SHIFT:
             raise OverflowError(f"shift {self.shift} is beyond ±{MAX_SHIFT}")
-        length = (self.mantissa + (self.mantissa < 0)).bit_length() // 8 + 1 if self.mantissa else 0
+        length = _byte_length(self.mantissa)
         if length > MAX_BYTES - SHIFT_BYTES:
             raise OverflowError(
                 f"mantissa of {length} bytes is longer than {MAX_BYTES - SHIFT_BYTES}"
@@ -87,13 +89,19 @@ class Exact:
             raise ValueError(f"exact number of {len(data)} bytes, allowed are 2 to {MAX_BYTES}")
         shift: int = struct.unpack(">h", data[:SHIFT_BYTES])[0]
         number = cls(int.from_bytes(data[SHIFT_BYTES:], "big", signed=True), shift)
+        length = _byte_length(number.mantissa)
         odd_or_zero = number.mantissa & 1 or number == ZERO
-        if not odd_or_zero or abs(shift) > MAX_SHIFT or number.to_bytes() != data:
+        if not odd_or_zero or abs(shift) > MAX_SHIFT or len(data) != SHIFT_BYTES + length:
             raise ValueError(f"exact number {data.hex()} is not in canonical form")
         return number
 
 
 ZERO = Exact(0, 0)
+
+
+def _byte_length(mantissa: int) -> int:
+    """Return how many bytes the shortest two's complement has; zero has none."""
+    return (mantissa + (mantissa < 0)).bit_length() // 8 + 1 if mantissa else 0
 
 
 def exact(mantissa: int, shift: int = 0) -> Exact:
@@ -116,15 +124,43 @@ def from_float(value: float) -> Exact:
     return exact(numerator, 1 - denominator.bit_length())
 
 
-def exact_sum(numbers: Iterable[Exact]) -> Exact:
-    """Return the sum, without a canonical form for every intermediate value."""
-    mantissa, shift = 0, 0
-    for number in numbers:
-        if number.shift < shift:
-            mantissa <<= shift - number.shift
-            shift = number.shift
-        mantissa += number.mantissa << (number.shift - shift)
-    return exact(mantissa, shift)
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Finite doubles as integers times one power of two, so that many are summed at a time.
+
+    Attributes
+    ----------
+    integers, shift
+        Each number is its integer · 2**shift.
+    """
+
+    integers: list[int]
+    shift: int
+
+    def total(self) -> Exact:
+        """Return the sum."""
+        return exact(sum(self.integers), self.shift)
+
+    def dot(self, other: "Column") -> Exact:
+        """Return the sum of the products with another column of the same length."""
+        products = map(operator.mul, self.integers, other.integers)
+        return exact(sum(products), self.shift + other.shift)
+
+
+def column(values: Iterable[float]) -> Column:
+    """Return finite doubles, at least one, exactly.
+
+    Raises
+    ------
+    OverflowError, ValueError
+        A value is an infinity or NaN.
+    """
+    ratios = [float(value).as_integer_ratio() for value in values]
+    # Denominators are powers of two.
+    bits = [denominator.bit_length() for _, denominator in ratios]
+    finest = max(bits)
+    integers = [number << (finest - own) for (number, _), own in zip(ratios, bits, strict=True)]
+    return Column(integers, 1 - finest)
 
 
 def rounded_sqrt(value: Fraction) -> float:

@@ -5,17 +5,12 @@ middle is within 0.8 % of all of them (as in DDSketch, Masson, Rim and Lee, VLDB
 logarithm). Nothing here knows probabilities.
 """
 
-from typing import Annotated, Self
-
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-MAX_BINS = 8192
-"""Bins of one histogram in a message: their counts are the longest bin that a message may hold."""
+from protocol.counted import MAX_BINS, Histogram
 
-MAX_HISTOGRAMS = 8
-"""Outputs with a histogram, so that a partial stays below its limit."""
+__all__ = ["LAST_BIN", "MAX_BINS", "Histogram", "Tally", "bin_edges", "bin_numbers", "of_counts"]
 
 LAST_BIN = 130_944
 """Of the largest double: 2,046 exponents with 64 bins each."""
@@ -25,50 +20,50 @@ _MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
 _SUBNORMAL_BINS = 63
 _BINS = np.dtype(">i4")
 _COUNTS = np.dtype(">u8")
+_HALF = 32
+_LOW_HALF = np.int64((1 << _HALF) - 1)
 _PENDING = 1 << 18
 """Indices that are kept before they are counted."""
 
 
-class Histogram(BaseModel):
-    """Counts of the bins that hold something.
+def check_order(bins: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+    """Make sure that bins ascend within those of doubles, and that each counts something.
 
-    Attributes
-    ----------
-    bins
-        Numbers of the bins, ascending, each as a big-endian signed 32-bit integer.
-    counts
-        Samples in each of them, each as a big-endian unsigned 64-bit integer.
+    Raises
+    ------
+    ValueError
+        They do not.
     """
+    if (np.diff(bins) <= 0).any() or abs(bins[0]) > LAST_BIN or abs(bins[-1]) > LAST_BIN:
+        raise ValueError(f"bins do not ascend from -{LAST_BIN} to {LAST_BIN}")
+    if not (counts > 0).all():
+        raise ValueError("a count is not positive")
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    bins: Annotated[bytes, Field(min_length=4)]
-    counts: Annotated[bytes, Field(min_length=8)]
+def unpacked(histogram: Histogram) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return bins and counts of a histogram."""
+    bins = np.frombuffer(histogram.bins, dtype=_BINS).astype(np.int64)
+    return bins, np.frombuffer(histogram.counts, dtype=_COUNTS).astype(np.int64)
 
-    @model_validator(mode="after")
-    def _is_in_order(self) -> Self:
-        if len(self.bins) % 4 or len(self.counts) != 2 * len(self.bins):
-            raise ValueError(f"{len(self.bins)} bytes of bins, {len(self.counts)} bytes of counts")
-        bins, counts = self.arrays()
-        if (np.diff(bins) <= 0).any() or abs(bins[0]) > LAST_BIN or abs(bins[-1]) > LAST_BIN:
-            raise ValueError(f"bins do not ascend from -{LAST_BIN} to {LAST_BIN}")
-        if not (counts > 0).all():
-            raise ValueError("a count is not positive")
-        return self
 
-    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return bins and counts; a count that no sum of samples reaches is negative."""
-        bins = np.frombuffer(self.bins, dtype=_BINS).astype(np.int64)
-        return bins, np.frombuffer(self.counts, dtype=_COUNTS).astype(np.int64)
+def total(counts: NDArray[np.int64]) -> int:
+    """Return the sum of counts, in halves, so that no forged counts overflow it."""
+    return (int((counts >> _HALF).sum()) << _HALF) + int((counts & _LOW_HALF).sum())
 
-    @property
-    def total(self) -> int:
-        """How many samples it counts."""
-        return sum(self.arrays()[1].tolist())
 
-    def merge(self, other: "Histogram") -> "Histogram":
-        """Return the histogram of the samples of both."""
-        return of_counts(*map(np.concatenate, zip(self.arrays(), other.arrays(), strict=True)))
+def merged(one: Histogram, other: Histogram) -> Histogram:
+    """Return the histogram of the samples of both."""
+    # Both are in order: looking up the fewer bins is quicker than sorting all of them.
+    few, many = sorted((one.arrays(), other.arrays()), key=lambda arrays: len(arrays[0]))
+    (more, added), (bins, counts) = few, many
+    places = np.searchsorted(bins, more)
+    known = bins[np.minimum(places, len(bins) - 1)] == more
+    counts[places[known]] += added[known]
+    if not known.all():
+        new = ~known
+        bins = np.insert(bins, places[new], more[new])
+        counts = np.insert(counts, places[new], added[new])
+    return _packed(bins, counts)
 
 
 def of_counts(bins: NDArray[np.int64], counts: NDArray[np.int64]) -> Histogram:
@@ -76,9 +71,7 @@ def of_counts(bins: NDArray[np.int64], counts: NDArray[np.int64]) -> Histogram:
     distinct, places = np.unique(bins, return_inverse=True)
     sums = np.zeros(len(distinct), dtype=np.int64)
     np.add.at(sums, places, counts)
-    return Histogram.model_construct(
-        bins=distinct.astype(_BINS).tobytes(), counts=sums.astype(_COUNTS).tobytes()
-    )
+    return _packed(distinct, sums)
 
 
 def bin_numbers(samples: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -143,6 +136,13 @@ class Tally:
             new, repeated = np.unique(numbers[output], return_counts=True)
             both = of_counts(np.concatenate((bins, new)), np.concatenate((counts, repeated)))
             self._counted[output] = both.arrays()
+
+
+def _packed(bins: NDArray[np.int64], counts: NDArray[np.int64]) -> Histogram:
+    """Return the histogram of distinct bins in order."""
+    return Histogram.model_construct(
+        bins=bins.astype(_BINS).tobytes(), counts=counts.astype(_COUNTS).tobytes()
+    )
 
 
 def _double(bits: int) -> float:

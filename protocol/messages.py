@@ -8,7 +8,14 @@ import reprlib
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import FailFast, Field, ValidationError, model_validator
+from pydantic import (
+    FailFast,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from protocol.codec import pack, unpack
 from protocol.definition import (
@@ -28,6 +35,7 @@ from protocol.definition import (
     Strict,
 )
 from protocol.errors import MessageRefusedError
+from protocol.sentences import rule
 from protocol.statistics import Statistics
 
 CONTENT_TYPE = "application/msgpack"
@@ -89,6 +97,38 @@ class ConsumerState(StrEnum):
     STOPPED = "stopped"
 
 
+class Golden(StrEnum):
+    """What came of computing the golden chunks."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+
+
+class Suspension(StrEnum):
+    """Why a consumer that runs starts no chunk; of several, it tells the first in this order."""
+
+    QUIET = "quiet"
+    HOURS = "hours"
+    ACTIVE = "active"
+    BATTERY = "battery"
+    PROGRAM = "program"
+    LOAD = "load"
+    CPU = "cpu"
+    MEMORY = "memory"
+    FAILURES = "failures"
+
+
+class Reissue(StrEnum):
+    """Why blocks of a chunk were issued again."""
+
+    LATE = "late"
+    FAILED = "failed"
+    OVERLAP = "overlap"
+    REFUSED = "refused"
+    UNCONFIRMED = "unconfirmed"
+    LOST = "lost"
+
+
 class Message(Strict):
     """Base of all messages.
 
@@ -100,11 +140,14 @@ class Message(Strict):
         Bytes at most.
     max_array
         Elements of one array at most.
+    absent_if_none
+        Fields that are left out where they are None: an older receiver does not know them.
     """
 
     type: ClassVar[str]
     limit: ClassVar[int] = 1 << 16
     max_array: ClassVar[int] = 16
+    absent_if_none: ClassVar[frozenset[str]] = frozenset()
 
 
 class ChunkScope(Message):
@@ -171,6 +214,19 @@ class Chunk(ChunkScope):
             seed=definition.seed,
         )
 
+    def at(self, span: tuple[int, int], attempt: int) -> Self:
+        """Return the chunk of other blocks, [start, stop), of the same cell."""
+        start, stop = span
+        return self.model_copy(
+            update={"attempt": attempt, "first_block": start, "blocks": stop - start}
+        )
+
+
+def _checked_once(value: Any, validate: ValidatorFunctionWrapHandler) -> Statistics:
+    # pydantic would run the model's own checks again: those of the sums take time.
+    found: Statistics = value if isinstance(value, Statistics) else validate(value)
+    return found
+
 
 class Partial(ChunkScope):
     """The exact statistics of one chunk."""
@@ -179,7 +235,7 @@ class Partial(ChunkScope):
     limit: ClassVar[int] = 1 << 20
     max_array: ClassVar[int] = 256
 
-    statistics: Statistics
+    statistics: Annotated[Statistics, WrapValidator(_checked_once)]
     consumer: ConsumerName
     host: ConsumerName
     cpu_seconds: Seconds
@@ -198,6 +254,46 @@ class Failure(ChunkScope):
     block: Block | None = None
 
 
+CHUNK_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
+"""Upper ends of the classes in which consumers count how long chunks took; one more is open."""
+
+MAX_MODELS = 16
+"""Models that one consumer tells of; it counts those beyond under the name `other`."""
+
+
+class ModelTotals(Strict):
+    """What a consumer has computed of one model since it started.
+
+    Attributes
+    ----------
+    samples
+        Of all chunks that gave a partial.
+    seconds
+        How long these took their slots.
+    cpu_seconds
+        CPU time spent on them.
+    chunks
+        How many there were, by the class of `CHUNK_SECONDS` that each fell in.
+    """
+
+    samples: Counter
+    seconds: Seconds
+    cpu_seconds: Seconds = 0.0
+    chunks: Annotated[
+        tuple[Counter, ...],
+        Field(min_length=len(CHUNK_SECONDS) + 1, max_length=len(CHUNK_SECONDS) + 1),
+    ]
+
+
+class Totals(Strict):
+    """What a consumer has counted since it started."""
+
+    models: Annotated[dict[Name, ModelTotals], Field(max_length=MAX_MODELS)]
+    failures: dict[Annotated[FailureKind, Field(strict=False), OnlyText], Counter]
+    reconnections: Counter
+    cancels: Counter
+
+
 class Telemetry(Message):
     """A consumer's heartbeat."""
 
@@ -210,13 +306,87 @@ class Telemetry(Message):
     busy: Annotated[int, Field(ge=0, le=4096)]
     state: Annotated[ConsumerState, Field(strict=False), OnlyText]
     version: Word
+    golden: Annotated[Golden, Field(strict=False), OnlyText] | None = None
+    suspended: Annotated[Suspension, Field(strict=False), OnlyText] | None = None
+    totals: Totals | None = None
+
+
+CONFIRM_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+"""Upper ends of the classes in which leaders count how long confirms took; one more is open."""
+
+
+class LeaderTotals(Strict):
+    """What a leader has counted since it started.
+
+    Attributes
+    ----------
+    published
+        Chunks that were sent to the broker, copies included.
+    returned
+        Those of them that no queue takes.
+    reissued
+        Chunks of which blocks are issued again, by reason.
+    blockings
+        How often the broker blocked the connection.
+    confirm_seconds
+        How long the broker took to confirm chunks.
+    confirms
+        How many it has confirmed, by the class of `CONFIRM_SECONDS` that each fell in.
+    """
+
+    published: Counter
+    returned: Counter
+    reissued: dict[Annotated[Reissue, Field(strict=False), OnlyText], Counter]
+    blockings: Counter
+    confirm_seconds: Seconds
+    confirms: Annotated[
+        tuple[Counter, ...],
+        Field(min_length=len(CONFIRM_SECONDS) + 1, max_length=len(CONFIRM_SECONDS) + 1),
+    ]
+
+
+class Leader(Message):
+    """The heartbeat of a producer that schedules runs."""
+
+    type: ClassVar[str] = "leader.v1"
+
+    leader: ConsumerName
+    host: ConsumerName
+    version: Word
+    first: bool
+    stopped: bool
+    runs: Counter
+    window: Counter
+    outstanding: Counter
+    unconfirmed: Counter
+    totals: LeaderTotals
+
+
+class Command(StrEnum):
+    """What an operator tells consumers."""
+
+    QUIET = "quiet"
+    RESUME = "resume"
+    DRAIN = "drain"
+    STOP = "stop"
+
+
+class Control(Message):
+    """An operator's word to the consumers that its routing key names."""
+
+    type: ClassVar[str] = "control.v1"
+    limit: ClassVar[int] = 1 << 12
+
+    command: Annotated[Command, Field(strict=False), OnlyText]
+    by: ConsumerName
 
 
 class CellProgress(Strict):
-    """All merged ranges of one cell, cumulative."""
+    """All merged ranges of one cell, cumulative, and what a block of it costs."""
 
     cell: Cell
     merged: Annotated[tuple[BlockRange, ...], Field(max_length=100_000), FailFast()]
+    cost: Seconds | None
 
 
 class Headline(Strict):
@@ -242,6 +412,7 @@ class Progress(Message):
     slots: Counter
     consumers: Counter
     merged_blocks: Counter
+    expected_blocks: Counter
     cpu_seconds: Seconds
     headline: Headline | None
 
@@ -257,6 +428,14 @@ class Finished(Message):
     state: Annotated[RunState, Field(strict=False), OnlyText]
 
 
+class Declared(Message):
+    """A run was created or reopened: whoever schedules runs that nobody leads may look at it."""
+
+    type: ClassVar[str] = "declared.v1"
+
+    run: RunId
+
+
 class StoreIdentity(Message):
     """The one message of `mc.store.q`: the store that this broker's runs live in."""
 
@@ -267,7 +446,10 @@ class StoreIdentity(Message):
 
 def encode(message: Message) -> bytes:
     """Return the body of a message; its `type` goes into the AMQP property of that name."""
-    return pack(message.model_dump(mode="python"))
+    absent = {name for name in message.absent_if_none if getattr(message, name) is None}
+    if absent:
+        return pack({n: value for n, value in message.__dict__.items() if n not in absent})
+    return pack(message)
 
 
 def decode(type_name: str | None, body: bytes, *allowed: type[Message]) -> Any:
@@ -309,9 +491,8 @@ def explain(error: ValidationError) -> str:
         return f"{field} is missing"
     if first["type"] == "extra_forbidden":
         return f"{field} is no field of this message"
-    rule = first["msg"].removeprefix("Value error, ")
     # A hostile value may be nested so deeply that repr() itself would fail.
-    return f"{field} = {_SHORT.repr(first['input'])[:80]}: {rule}"
+    return f"{field} = {_SHORT.repr(first['input'])[:80]}: {rule(first)}"
 
 
 _SHORT = reprlib.Repr()

@@ -7,16 +7,17 @@ decides which samples are drawn.
 """
 
 import abc
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
-from protocol.definition import Method, ParamValue, Sampling, check_net
+from protocol.definition import DEFAULT_SAMPLES, Method, ParamValue, Sampling, check_net
 from protocol.errors import UsageError
+from protocol.sentences import rule
 from protocol.statistics import BlockMoments
 from protocol.streams import BlockStream, generator_tag
 
@@ -25,7 +26,7 @@ PORTABLE_ENGINE = "portable"
 
 
 class Model(BaseModel, abc.ABC):
-    """Base of all models; an instance is one cell's parameters.
+    """Base of all models; an instance is one cell's parameters, and serves any of its blocks.
 
     Class variables
     ---------------
@@ -37,6 +38,8 @@ class Model(BaseModel, abc.ABC):
         The sampling methods it offers, and the names of its control columns.
     block_size
         Samples per block unless the run says otherwise; even.
+    default_samples
+        Samples of each cell where a run says nothing of when to stop.
     single_sample_blocks
         Whether blocks of one sample are allowed besides even sizes.
     resamples
@@ -56,6 +59,7 @@ class Model(BaseModel, abc.ABC):
     version: ClassVar[int] = 1
     outputs: ClassVar[tuple[str, ...]]
     block_size: ClassVar[int] = 1024
+    default_samples: ClassVar[int] = DEFAULT_SAMPLES
     single_sample_blocks: ClassVar[bool] = False
     resamples: ClassVar[bool] = False
     methods: ClassVar[tuple[Method, ...]] = (Method.PSEUDO,)
@@ -255,24 +259,56 @@ def validated(
         One sentence that names the field, the value and what is allowed.
     """
     try:
-        return model.model_validate(
-            {name: tuple(v) if isinstance(v, list) else v for name, v in params.items()},
-            context={"complete": complete},
-        )
+        return model.model_validate(_with_tuples(params), context={"complete": complete})
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        field = ".".join([where, *(str(part) for part in first["loc"])])
-        if first["type"] == "extra_forbidden":
-            names = ", ".join(model.model_fields)
-            rest = f"; allowed are {names}" if names else ", which has none"
-            text = f"{field} is no parameter of model '{model.name}'{rest}"
-        elif first["type"] == "missing":
-            text = f"{field} is missing; model '{model.name}' needs it"
-        elif not first["loc"]:
-            text = f"{where}: {first['msg'].removeprefix('Value error, ')}"
-        elif first["type"] == "value_error":
-            text = f"{field} = {first['input']!r:.80}: {first['msg'].removeprefix('Value error, ')}"
-        else:
-            rule = re.sub(r"^[A-Z][a-z]+ should ", "it should ", first["msg"])
-            text = f"{field} = {first['input']!r:.80} is not allowed: {rule}"
-        raise UsageError(text) from None
+        raise UsageError(_complaint(model, first, where)) from None
+
+
+def check_known(
+    model: type[Model], params: Mapping[str, Any], pending: frozenset[str], where: str = "params"
+) -> None:
+    """Refuse parameters that are wrong whatever numbers some of them will have.
+
+    What only a validator of the model can tell is left for when all are known.
+
+    Parameters
+    ----------
+    model, params, where
+        As in `validated`.
+    pending
+        Names of the parameters that hold a number of the right type in the place of the right one.
+
+    Raises
+    ------
+    UsageError
+        One sentence that names the field, the value and what is allowed.
+    """
+    try:
+        model.model_validate(_with_tuples(params))
+    except ValidationError as error:
+        for found in error.errors(include_url=False, include_context=False):
+            kind, field = found["type"], found["loc"][0] if found["loc"] else None
+            if field is None or kind in {"value_error", "assertion_error"}:
+                continue
+            if field not in pending or kind.endswith("_type") or kind == "extra_forbidden":
+                raise UsageError(_complaint(model, found, where)) from None
+
+
+def _with_tuples(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in params.items()}
+
+
+def _complaint(model: type[Model], found: ErrorDetails, where: str) -> str:
+    field = ".".join([where, *(str(part) for part in found["loc"])])
+    if found["type"] == "extra_forbidden":
+        names = ", ".join(model.model_fields)
+        rest = f"; allowed are {names}" if names else ", which has none"
+        return f"{field} is no parameter of model '{model.name}'{rest}"
+    if found["type"] == "missing":
+        return f"{field} is missing; model '{model.name}' needs it"
+    if not found["loc"]:
+        return f"{where}: {rule(found)}"
+    if found["type"] == "value_error":
+        return f"{field} = {found['input']!r:.80}: {rule(found)}"
+    return f"{field} = {found['input']!r:.80} is not allowed: {rule(found)}"

@@ -61,6 +61,11 @@ class Ranges:
         self._stops[low:high] = [span[1] for span in kept]
 
     @property
+    def first(self) -> Range:
+        """The first range of a set that is not empty."""
+        return self._starts[0], self._stops[0]
+
+    @property
     def count(self) -> int:
         """How many ranges the set consists of."""
         return len(self._starts)
@@ -68,6 +73,11 @@ class Ranges:
     def touches(self, start: int, stop: int) -> bool:
         """Say whether [start, stop) would join a range of the set."""
         return bisect_left(self._stops, start) < bisect_right(self._starts, stop)
+
+    def covers(self, start: int, stop: int) -> bool:
+        """Say whether all of [start, stop), which is not empty, is in the set."""
+        at = bisect_right(self._starts, start)
+        return at > 0 and self._stops[at - 1] >= stop
 
     def overlap(self, start: int, stop: int) -> int:
         """Return how many integers of [start, stop) are in the set."""

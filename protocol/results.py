@@ -1,10 +1,11 @@
 """The result of a run as users get it: from RPC, HTTP and `--json` alike."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from protocol.definition import Params
+from protocol.definition import OnlyText, Params, Stop
 
 
 class _Value(BaseModel):
@@ -54,13 +55,35 @@ class Estimate(_Value):
     quantiles: tuple[Quantile, ...] = ()
 
 
+class EndedBy(StrEnum):
+    """What ended a cell."""
+
+    ERROR = "error"
+    SAMPLES = "samples"
+    SECONDS = "seconds"
+
+
 class CellResult(_Value):
-    """The estimates of one cell."""
+    """The estimates of one cell.
+
+    Attributes
+    ----------
+    ended_by
+        The error that was asked for, the sample limit before it, or the time limit; None while
+        the cell goes on.
+    checkpoint
+        The blocks at which it ended, 0 before its first checkpoint; None while it goes on.
+    overshoot
+        Samples that were computed beyond it and are not in the estimates.
+    """
 
     params: Params
     state: Name
     samples: Count
     outputs: dict[Name, Estimate]
+    ended_by: Annotated[EndedBy, Field(strict=False), OnlyText] | None = None
+    checkpoint: Count | None = None
+    overshoot: Count = 0
 
 
 class Result(_Value):
@@ -74,6 +97,7 @@ class Result(_Value):
     sampling: Name
     control_variates: bool = False
     block_size: Count
+    stop: Stop = Stop()
     digest: Name | None
     reproducible: bool
     elapsed_seconds: Number

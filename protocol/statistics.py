@@ -7,18 +7,20 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Self
+from itertools import repeat
+from typing import TYPE_CHECKING, Annotated, Self
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, model_validator
 
+from protocol.counted import MAX_HISTOGRAMS, Histogram
 from protocol.definition import MAX_COLUMNS, MAX_MATRIX_COLUMNS
 from protocol.errors import NotFiniteError
-from protocol.exact import Exact, exact, exact_sum, from_float
-from protocol.histogram import MAX_HISTOGRAMS, Histogram, Tally, bin_numbers
-from protocol.residuals import residual_squares
+from protocol.exact import Column, Exact, column, from_float
 
-_LARGEST = from_float(sys.float_info.max)
+if TYPE_CHECKING:
+    from protocol.histogram import Tally
+
+_LARGEST = from_float(sys.float_info.max).fraction()
 _SMALLEST_SHIFT = -1074
 """Every double is an integer multiple of 2**-1074."""
 
@@ -109,6 +111,10 @@ class Statistics(BaseModel):
             return self
         if len(self.histograms) != self.outputs:
             raise ValueError(f"{len(self.histograms)} histograms of {self.outputs} outputs")
+        import numpy as np
+
+        from protocol.histogram import bin_numbers
+
         extremes = bin_numbers(np.array([self.minimum, self.maximum])).T.tolist()
         for histogram, ends in zip(self.histograms, extremes, strict=True):
             bins, _ = histogram.arrays()
@@ -129,22 +135,20 @@ class Statistics(BaseModel):
     def _doubles_can_give_it(self) -> Self:
         # All of this holds for sums over doubles and survives a merge; without it one wrong
         # partial would end in a negative variance or in a number that has no wire form.
-        columns, outputs = len(self.sums), len(self.fourth)
-        blocks, square = exact(self.blocks), _LARGEST * _LARGEST
-        _check_span(
-            (*self.sums, *self.squares, *self.residuals), blocks * _LARGEST, _SMALLEST_SHIFT
-        )
-        _check_span((*self.cross, *self.fourth), blocks * square, 2 * _SMALLEST_SHIFT)
-        diagonal = [diagonal_index(i, outputs, columns) for i in range(columns)]
-        squares = [self.squares[i] for i in diagonal]
+        blocks, columns, outputs = self.blocks, len(self.sums), len(self.fourth)
+        _check_span((*self.sums, *self.squares, *self.residuals), blocks, 1)
+        _check_span((*self.cross, *self.fourth), blocks, 2)
+        squares, second = self.squares, self.cross
+        if columns > outputs:
+            diagonal = [diagonal_index(i, outputs, columns) for i in range(columns)]
+            squares, second = (tuple([m[i] for i in diagonal]) for m in (squares, second))
         if any(number.mantissa < 0 for number in (*squares, *self.residuals)):
             raise ValueError("a sum of squares is negative")
-        second = [self.cross[i] for i in diagonal]
-        if not all(_can_be(s, c, blocks) for s, c in zip(self.sums, second, strict=True)):
+        if not all(map(_can_be, self.sums, second, repeat(blocks))):
             raise ValueError("cross is less than sums squared divided by blocks")
         if any(q.fraction() < r.fraction() for q, r in zip(squares, self.residuals, strict=False)):
             raise ValueError("a residual is larger than its sum of squares")
-        if not all(_can_be(q, f, blocks) for q, f in zip(self.left, self.fourth, strict=True)):
+        if not all(map(_can_be, self.left, self.fourth, repeat(blocks))):
             raise ValueError("fourth is less than squares squared divided by blocks")
         return self
 
@@ -160,20 +164,24 @@ class Statistics(BaseModel):
 
     def merge(self, other: "Statistics") -> "Statistics":
         """Return the statistics of both together; shapes must agree."""
-        return Statistics.model_construct(
-            blocks=self.blocks + other.blocks,
-            samples=self.samples + other.samples,
-            sums=_added(self.sums, other.sums),
-            cross=_added(self.cross, other.cross),
-            squares=_added(self.squares, other.squares),
-            residuals=_added(self.residuals, other.residuals),
-            fourth=_added(self.fourth, other.fourth),
-            minimum=tuple(map(min, self.minimum, other.minimum)),
-            maximum=tuple(map(max, self.maximum, other.maximum)),
-            histograms=tuple(
-                mine.merge(theirs)
-                for mine, theirs in zip(self.histograms, other.histograms, strict=True)
-            ),
+        return self.model_copy(
+            update={
+                "blocks": self.blocks + other.blocks,
+                "samples": self.samples + other.samples,
+                "sums": _added(self.sums, other.sums),
+                "cross": _added(self.cross, other.cross),
+                "squares": _added(self.squares, other.squares),
+                "residuals": _added(self.residuals, other.residuals),
+                "fourth": _added(self.fourth, other.fourth),
+                "minimum": tuple(map(min, self.minimum, other.minimum)),
+                "maximum": tuple(map(max, self.maximum, other.maximum)),
+                "histograms": tuple(
+                    [
+                        mine.merge(theirs)
+                        for mine, theirs in zip(self.histograms, other.histograms, strict=True)
+                    ]
+                ),
+            }
         )
 
 
@@ -188,7 +196,7 @@ def diagonal_index(i: int, outputs: int, columns: int) -> int:
 
 
 def collect(
-    blocks: Iterable[BlockMoments], block_size: int, tally: Tally | None = None
+    blocks: Iterable[BlockMoments], block_size: int, tally: "Tally | None" = None
 ) -> Statistics:
     """Sum the moments of blocks exactly.
 
@@ -214,7 +222,9 @@ def collect(
         row = (block.sums, block.squares, block.minimum, block.maximum)
         # Tested before min and max below, which can hide a NaN.
         if not all(math.isfinite(value) for part in row for value in part):
-            raise NotFiniteError("the model returned NaN or an infinity")
+            raise NotFiniteError(
+                "a sample of the model, or the sum of their squares, is not finite"
+            )
         rows.append(row)
     if not rows:
         raise ValueError("there is no block to collect")
@@ -229,11 +239,11 @@ def collect(
     return Statistics(
         blocks=len(rows),
         samples=len(rows) * block_size,
-        sums=tuple(map(exact_sum, sums)),
-        cross=tuple(_dot(sums[i], sums[j]) for i, j in pairs),
-        squares=tuple(map(exact_sum, squares)),
-        residuals=tuple(map(exact_sum, left)) if columns > outputs else (),
-        fourth=tuple(_dot(column, column) for column in left),
+        sums=tuple(one.total() for one in sums),
+        cross=tuple(sums[i].dot(sums[j]) for i, j in pairs),
+        squares=tuple(one.total() for one in squares),
+        residuals=tuple(one.total() for one in left) if columns > outputs else (),
+        fourth=tuple(one.dot(one) for one in left),
         # Adding 0.0 turns -0.0 into 0.0, which compare equal but differ in their bits.
         minimum=tuple(min(column) + 0.0 for column in zip(*(row[2] for row in rows), strict=True)),
         maximum=tuple(max(column) + 0.0 for column in zip(*(row[3] for row in rows), strict=True)),
@@ -241,39 +251,38 @@ def collect(
     )
 
 
-def _left(squares: list[Sequence[float]], outputs: int, columns: int) -> list[list[Exact]]:
+def _left(squares: list[Sequence[float]], outputs: int, columns: int) -> list[Column]:
+    import numpy as np
+
+    from protocol.residuals import residual_squares
+
     rows = residual_squares(np.array(squares, dtype=np.float64), outputs, columns).tolist()
     if not all(math.isfinite(value) for row in rows for value in row):
         raise NotFiniteError("a regression of the model's samples on their controls overflows")
     return _columns([(row,) for row in rows], 0)
 
 
-def _check_span(numbers: Iterable[Exact], largest: Exact, smallest_shift: int) -> None:
-    top = largest.mantissa.bit_length() + largest.shift
+def _check_span(numbers: Iterable[Exact], count: int, power: int) -> None:
+    """Make sure that so many doubles, to the power of 1 or 2, can add up to each number."""
+    finest, top = power * _SMALLEST_SHIFT, power * sys.float_info.max_exp
     for number in numbers:
-        if number.shift < smallest_shift and number.mantissa:
-            raise ValueError(f"a sum is no multiple of 2**{smallest_shift}")
+        if number.shift < finest and number.mantissa:
+            raise ValueError(f"a sum is no multiple of 2**{finest}")
         reach = number.mantissa.bit_length() + number.shift
-        if reach >= top and abs(number.fraction()) > largest.fraction():
+        if reach >= top and abs(number.fraction()) > count * _LARGEST**power:
             raise ValueError("a sum is larger than that many doubles can give")
 
 
-def _can_be(total: Exact, squares: Exact, count: Exact) -> bool:
+def _can_be(total: Exact, squares: Exact, count: int) -> bool:
     """Say whether `count` numbers can have this sum and sum of squares (Cauchy and Schwarz)."""
-    excess = squares * count + Exact(-1, 0) * total * total
-    return excess.mantissa >= 0
+    needed, offered = total.mantissa * total.mantissa, squares.mantissa * count
+    apart = squares.shift - 2 * total.shift
+    return offered << apart >= needed if apart >= 0 else offered >= needed << -apart
 
 
-def _columns(rows: list[tuple[Sequence[float], ...]], part: int) -> list[list[Exact]]:
-    return [
-        [from_float(float(value)) for value in column]
-        for column in zip(*(row[part] for row in rows), strict=True)
-    ]
-
-
-def _dot(left: list[Exact], right: list[Exact]) -> Exact:
-    return exact_sum(a * b for a, b in zip(left, right, strict=True))
+def _columns(rows: list[tuple[Sequence[float], ...]], part: int) -> list[Column]:
+    return [column(values) for values in zip(*(row[part] for row in rows), strict=True)]
 
 
 def _added(left: tuple[Exact, ...], right: tuple[Exact, ...]) -> tuple[Exact, ...]:
-    return tuple(a + b for a, b in zip(left, right, strict=True))
+    return tuple([a + b for a, b in zip(left, right, strict=True)])

@@ -13,7 +13,11 @@ RPC_QUEUE, DEAD_QUEUE, STORE_QUEUE = "mc.rpc.q", "mc.dead.q", "mc.store.q"
 RPC_KEY = "rpc"
 DIRECT_REPLY = "amq.rabbitmq.reply-to"
 
+EVERYBODY = "_all"
+"""Who all consumers listen as; no consumer or host has such a name."""
+
 AGGREGATOR_LOCK = "mc.aggregator"
+PRODUCER_LOCK = "mc.producer"
 
 WORK_DELIVERY_LIMIT = 20
 DELIVERY_LIMIT = 1_000_000
@@ -93,6 +97,16 @@ def finished_key(run: str) -> str:
     return f"run.{run}.finished"
 
 
+def declared_key(run: str) -> str:
+    """Return the routing key of a run's beginning; `*` for every run."""
+    return f"run.{run}.declared"
+
+
+def control_key(name: str) -> str:
+    """Return the routing key of what a consumer or host of this name is told."""
+    return f"fleet.{name}"
+
+
 def quorum(limit: int = DELIVERY_LIMIT, **more: Argument) -> dict[str, Argument]:
     """Return the arguments of a quorum queue; from RabbitMQ 4 an absent limit would mean 20."""
     arguments: dict[str, Argument] = {"x-queue-type": "quorum", "x-delivery-limit": limit}
@@ -114,12 +128,10 @@ def topology(pools: tuple[str, ...] = ("default",)) -> Topology:
         dead_letter_strategy="at-least-once",
         overflow="reject-publish",  # without it dead-lettering is not at least once
     )
-    telemetry: dict[str, Argument] = {
-        "x-queue-type": "classic",
-        "x-max-length": TELEMETRY_LENGTH,
-        "x-overflow": "drop-head",
-        "x-message-ttl": TELEMETRY_TTL_MS,
-    }
+    # A classic queue would be gone, and the fleet unknown, while the node is down that has it.
+    telemetry = quorum(
+        max_length=TELEMETRY_LENGTH, overflow="drop-head", message_ttl=TELEMETRY_TTL_MS
+    )
     return Topology(
         exchanges=(
             Exchange(WORK, "direct"),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.broker_directory import find_server
 from ops.private_broker import PrivateBroker
+from ops.rabbitmq_programs import rabbitmq_command
 from protocol import registry
 from protocol.errors import UsageError
 from protocol.settings import Broker
@@ -18,7 +18,7 @@ from tests.support.stack_site import PLUGIN, Site
 def require_rabbitmq() -> None:
     """Skip where RabbitMQ is not installed; in CI that is a failure."""
     try:
-        find_server()
+        rabbitmq_command()
     except UsageError as error:
         if os.environ.get("CI") == "true":
             pytest.fail(str(error))

@@ -10,25 +10,47 @@ SELECT id, epoch FROM store;
 UPDATE store SET epoch = epoch + 1 RETURNING epoch;
 
 -- name: create_run
-INSERT INTO runs (run, definition_hash, definition, model, pool, lane, state, term, created, ended,
-                  cells, samples, total_samples, cpu_seconds, engines, error, result)
-VALUES (:run, :definition_hash, :definition, :model, :pool, :lane, :state, :term, :created, :ended,
-        :cells, :samples, :total_samples, :cpu_seconds, :engines, :error, :result)
+INSERT INTO runs (run, definition_hash, definition, model, pool, lane, state, term, created, opened,
+                  ended, cells, samples, total_samples, cpu_seconds, engines, error, result, name)
+VALUES (:run, :definition_hash, :definition, :model, :pool, :lane, :state, :term, :created, :opened,
+        :ended, :cells, :samples, :total_samples, :cpu_seconds, :engines, :error, :result, :name)
 ON CONFLICT DO NOTHING;
 
 -- name: save_run
 UPDATE runs SET
-    pool = :pool, lane = :lane, state = :state, term = :term, ended = :ended, samples = :samples,
-    cpu_seconds = :cpu_seconds, engines = :engines, error = :error, result = :result
+    pool = :pool, lane = :lane, state = :state, term = :term, opened = :opened, ended = :ended,
+    samples = :samples, total_samples = :total_samples, cpu_seconds = :cpu_seconds,
+    engines = :engines, error = :error, result = :result,
+    output = :output, mean = :mean, standard_error = :standard_error
 WHERE run = :run;
 
 -- name: save_cell
-INSERT INTO cells (run, cell, merged) VALUES (:run, :cell, :merged)
-ON CONFLICT (run, cell) DO UPDATE SET merged = excluded.merged;
+INSERT INTO cells (run, cell, merged, ended_by, ended_blocks, expected)
+VALUES (:run, :cell, :merged, :ended_by, :ended_blocks, :expected)
+ON CONFLICT (run, cell) DO UPDATE SET
+    merged = excluded.merged, ended_by = excluded.ended_by, ended_blocks = excluded.ended_blocks,
+    expected = excluded.expected;
 
 -- name: save_segment
 INSERT INTO segments (run, cell, segment, statistics) VALUES (:run, :cell, :segment, :statistics)
 ON CONFLICT (run, cell, segment) DO UPDATE SET statistics = excluded.statistics;
+
+-- name: discard_segments
+DELETE FROM segments WHERE run = :run AND cell = :cell AND segment >= :segment;
+
+-- name: save_point
+INSERT INTO history (run, cell, samples, at, estimates)
+VALUES (:run, :cell, :samples, :at, :estimates)
+ON CONFLICT (run, cell, samples) DO UPDATE SET at = excluded.at, estimates = excluded.estimates;
+
+-- name: discard_points_beyond
+DELETE FROM history WHERE run = :run AND cell = :cell AND samples > :samples;
+
+-- name: discard_point
+DELETE FROM history WHERE run = :run AND cell = :cell AND samples = :samples;
+
+-- name: history
+SELECT samples, at, estimates FROM history WHERE run = :run AND cell = :cell ORDER BY samples;
 
 -- name: save_failure
 INSERT INTO failures (run, cell, first_block, blocks, attempt, host, consumer, kind, text)
@@ -37,18 +59,60 @@ VALUES (:run, :cell, :first_block, :blocks, :attempt, :host, :consumer, :kind, :
 -- name: forget_failures
 DELETE FROM failures WHERE run = :run;
 
+-- name: forget_history
+DELETE FROM history WHERE run = :run;
+
+-- name: forget_segments
+DELETE FROM segments WHERE run = :run;
+
+-- name: forget_cells
+DELETE FROM cells WHERE run = :run;
+
+-- name: prunable
+SELECT run FROM runs
+WHERE state <> 'running' AND ended < :before
+  AND (EXISTS (SELECT 1 FROM cells WHERE cells.run = runs.run)
+       OR EXISTS (SELECT 1 FROM failures WHERE failures.run = runs.run))
+ORDER BY ended;
+
+-- name: is_prunable
+SELECT 1 FROM runs WHERE run = :run AND state <> 'running' AND ended < :before;
+
+-- name: holds_cells
+SELECT 1 FROM cells WHERE run = :run LIMIT 1;
+
+-- name: definition_hash
+SELECT definition_hash FROM runs WHERE run = :run;
+
+-- name: runs
+SELECT run FROM runs ORDER BY created, run;
+
 -- name: active_runs
 SELECT run FROM runs WHERE state = 'running' ORDER BY created;
 
 -- name: run
-SELECT run, definition, pool, lane, state, term, created, ended, cpu_seconds, engines, error
+SELECT run, definition, pool, lane, state, term, created, opened, ended, cpu_seconds, engines,
+       error, name
 FROM runs WHERE run = :run;
 
+-- name: names
+SELECT name, MAX(created) AS started,
+       MAX(CASE WHEN state = 'finished' THEN ended END) AS succeeded
+FROM runs WHERE name IS NOT NULL GROUP BY name ORDER BY MIN(created);
+
 -- name: cells_of_run
-SELECT cell, merged FROM cells WHERE run = :run;
+SELECT cell, merged, ended_by, ended_blocks, expected,
+       (SELECT COUNT(*) FROM history WHERE history.run = cells.run AND history.cell = cells.cell)
+           AS points,
+       COALESCE((SELECT MAX(samples) FROM history
+                 WHERE history.run = cells.run AND history.cell = cells.cell), 0) AS last_samples
+FROM cells WHERE run = :run;
 
 -- name: segments_of_run
 SELECT cell, segment, statistics FROM segments WHERE run = :run;
+
+-- name: segments_of_cell
+SELECT statistics FROM segments WHERE run = :run AND cell = :cell;
 
 -- name: failures_of_run
 SELECT cell, first_block, blocks, attempt, host, consumer, kind, text FROM failures WHERE run = :run
@@ -56,7 +120,7 @@ ORDER BY rowid;
 
 -- name: ended_runs
 SELECT run, definition_hash, model, pool, lane, state, term, created, ended, cells, samples,
-       total_samples, error
+       total_samples, error, output, mean, standard_error
 FROM runs WHERE state <> 'running';
 
 -- name: result

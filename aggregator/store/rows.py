@@ -1,14 +1,21 @@
 """Between the ledger's values and the store's rows."""
 
+import math
+import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aggregator.books import FailureRecord, RunBooks, restored_cells
-from aggregator.ledger import Changes, EndedRun
-from protocol.codec import canonical, pack, unpack
+from aggregator.books import KeptCell, RunBooks, restored_cells
+from aggregator.cells import Ending, Trace
+from aggregator.changes import Changes, EndedRun
+from aggregator.failures import FailureRecord
+from aggregator.history import NewPoint, Point
+from aggregator.result import final_headline
+from protocol.codec import pack, unpack
 from protocol.definition import Definition, Lane
-from protocol.messages import FailureKind, RunState
+from protocol.messages import FailureKind, Headline, RunState
 from protocol.ranges import Ranges
+from protocol.results import EndedBy, Result
 from protocol.rpc_messages import RunStatus
 from protocol.statistics import Statistics
 
@@ -18,20 +25,26 @@ MAX_BLOB = 1 << 26
 """Far above any row: the limit guards against a damaged file."""
 
 
-def run_row(books: RunBooks, result: str | None) -> Row:
-    """Return what changes of a run; `result` as JSON once it has ended."""
+def run_row(books: RunBooks, result: Result | None) -> Row:
+    """Return what changes of a run; it has a result once it has ended."""
+    headline = result and final_headline(result)
     return {
         "run": books.run,
         "pool": books.pool,
         "lane": books.lane.value,
         "state": books.state.value,
         "term": books.term,
+        "opened": books.opened,
         "ended": books.ended,
         "samples": books.merged_blocks * books.definition.block_size,
+        "total_samples": books.expected_blocks * books.definition.block_size,
         "cpu_seconds": books.cpu_seconds,
         "engines": " ".join(sorted(books.engines)),
         "error": books.error,
-        "result": result,
+        "result": result and result.model_dump_json(),
+        "output": headline and headline.output,
+        "mean": headline and headline.mean,
+        "standard_error": headline and headline.standard_error,
     }
 
 
@@ -39,28 +52,66 @@ def definition_row(books: RunBooks) -> Row:
     """Return what never changes of a run."""
     return {
         "definition_hash": books.definition.hash,
-        "definition": canonical(books.definition.model_dump(mode="python")),
+        "definition": books.definition.canonical,
         "model": books.definition.model,
         "created": books.created,
         "cells": len(books.cells),
-        "total_samples": books.total_blocks * books.definition.block_size,
+        "name": books.name,
     }
 
 
 def cell_rows(changes: Changes) -> Iterator[Row]:
     """Yield the rows of the cells that changed."""
-    for run, cell in changes.cells:
-        merged = [list(span) for span in changes.runs[run].cells[cell].merged]
-        yield {"run": run, "cell": cell, "merged": pack(merged)}
+    for run, number in changes.cells:
+        cell = changes.runs[run].cells[number]
+        yield {
+            "run": run,
+            "cell": number,
+            "merged": pack([list(span) for span in cell.merged]),
+            "ended_by": None if cell.ending is None else cell.ending.by.value,
+            "ended_blocks": None if cell.ending is None else cell.ending.blocks,
+            "expected": cell.expected,
+        }
 
 
 def segment_rows(changes: Changes) -> Iterator[Row]:
-    """Yield the rows of the segments that changed."""
+    """Yield the rows of the segments that changed, but for those that count no more."""
     for run, cell, segment in changes.segments:
         statistics = changes.runs[run].cells[cell].segments[segment]
-        assert statistics is not None  # noqa: S101 - a changed segment has something merged
-        blob = pack(statistics.model_dump(mode="python"))
-        yield {"run": run, "cell": cell, "segment": segment, "statistics": blob}
+        if statistics is not None:
+            blob = pack(statistics.model_dump(mode="python"))
+            yield {"run": run, "cell": cell, "segment": segment, "statistics": blob}
+
+
+def discarded_rows(changes: Changes) -> Iterator[Row]:
+    """Yield, for each cell that ended, the first segment that counts no more."""
+    for run, cell in changes.ended_cells:
+        yield {"run": run, "cell": cell, "segment": changes.runs[run].kept_segments(cell)}
+
+
+def ended_cell_rows(changes: Changes) -> Iterator[Row]:
+    """Yield, for each cell that ended, the samples that count."""
+    for run, cell in changes.ended_cells:
+        yield {"run": run, "cell": cell, "samples": changes.runs[run].samples_of(cell)}
+
+
+def point_row(new: NewPoint) -> Row:
+    """Return the row of a point of a cell's history."""
+    numbers = [math.nan if n is None else n for pair in new.point.estimates for n in pair]
+    return {
+        "run": new.run,
+        "cell": new.cell,
+        "samples": new.point.samples,
+        "at": new.point.at,
+        "estimates": struct.pack(f"<{len(numbers)}d", *numbers),
+    }
+
+
+def point_from(row: Row) -> Point:
+    """Return a point of a cell's history from its row."""
+    numbers = [None if math.isnan(n) else n for (n,) in struct.iter_unpack("<d", row["estimates"])]
+    pairs = zip(numbers[::2], numbers[1::2], strict=True)
+    return Point(row["samples"], row["at"], tuple(pairs))
 
 
 def failure_row(run: str, failure: FailureRecord) -> Row:
@@ -89,36 +140,49 @@ def books_from(row: Row, cells: list[Row], segments: list[Row], failures: list[R
         created=row["created"],
         state=RunState(row["state"]),
         term=row["term"],
+        opened=row["opened"],
         ended=row["ended"],
         cpu_seconds=row["cpu_seconds"],
         error=row["error"],
+        name=row["name"],
         engines=set(row["engines"].split()),
         cells=restored_cells(
             definition,
-            ((r["cell"], Ranges(unpack(r["merged"], MAX_BLOB))) for r in cells),
-            (
-                (
-                    r["cell"],
-                    r["segment"],
-                    # Merged histograms are longer than those of any message.
-                    Statistics.model_validate(unpack(r["statistics"], MAX_BLOB, max_text=MAX_BLOB)),
-                )
-                for r in segments
-            ),
+            map(_kept_cell, cells),
+            ((r["cell"], r["segment"], statistics_from(r)) for r in segments),
         ),
-        failures=[
-            FailureRecord(
-                cell=r["cell"],
-                first_block=r["first_block"],
-                blocks=r["blocks"],
-                attempt=int(r["attempt"]),
-                host=r["host"],
-                consumer=r["consumer"],
-                kind=FailureKind(r["kind"]),
-                text=r["text"],
-            )
-            for r in failures
-        ],
+        kept_failures=[failure_from(r) for r in failures],
+    )
+
+
+def statistics_from(row: Row) -> Statistics:
+    """Return the statistics of a segment from its row."""
+    # Merged histograms are longer than those of any message.
+    return Statistics.model_validate(unpack(row["statistics"], MAX_BLOB, max_text=MAX_BLOB))
+
+
+def failure_from(row: Row) -> FailureRecord:
+    """Return a failure from its row."""
+    return FailureRecord(
+        cell=row["cell"],
+        first_block=row["first_block"],
+        blocks=row["blocks"],
+        attempt=int(row["attempt"]),
+        host=row["host"],
+        consumer=row["consumer"],
+        kind=FailureKind(row["kind"]),
+        text=row["text"],
+    )
+
+
+def _kept_cell(row: Row) -> KeptCell:
+    by, blocks = row["ended_by"], row["ended_blocks"]
+    return KeptCell(
+        cell=row["cell"],
+        merged=Ranges(unpack(row["merged"], MAX_BLOB)),
+        ending=None if by is None else Ending(EndedBy(by), blocks),
+        expected=row["expected"],
+        trace=Trace(row["points"], row["last_samples"]),
     )
 
 
@@ -140,4 +204,7 @@ def ended_from(row: Row) -> EndedRun:
         ),
         definition_hash=row["definition_hash"],
         term=row["term"],
+        headline=None
+        if row["mean"] is None
+        else Headline(output=row["output"], mean=row["mean"], standard_error=row["standard_error"]),
     )

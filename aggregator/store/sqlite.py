@@ -8,15 +8,21 @@ import sqlite3
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
 
 from aggregator.books import RunBooks
-from aggregator.ledger import Changes, EndedRun
+from aggregator.cells import total
+from aggregator.changes import Changes, EndedRun
+from aggregator.failures import FailureRecord
+from aggregator.history import Point, thinned
+from aggregator.names import Latest
 from aggregator.store import rows
 from protocol.errors import StoreError
 from protocol.results import Result
+from protocol.statistics import Statistics
 
 BUSY_MILLISECONDS = 5_000
 MEMORY = ":memory:"
@@ -26,35 +32,54 @@ class StaleEpochError(StoreError):
     """Another aggregator has taken the store over; this one must not write any more."""
 
 
+class Access(Enum):
+    """What a store is opened for."""
+
+    OWN = "rwc"
+    """To be an aggregator's: it is created and migrated."""
+
+    CARE = "rw"
+    """To be written beside an aggregator: it must exist, and is not migrated under its feet."""
+
+    READ = "ro"
+    """To be read only, as it is."""
+
+
 class Store:
     """One database file.
 
     Parameters
     ----------
     path
-        Created when it does not exist.
+        Where it is.
+    access
+        What for.
 
     Raises
     ------
     StoreError
-        It cannot be opened, or a newer montemq wrote it.
+        It cannot be opened, or another version of montemq wrote it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, access: Access = Access.OWN) -> None:
         self.path = path
         self._queries = _queries()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.name != MEMORY:
-                path.touch(mode=0o600)  # results are their owner's business
-            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._database.row_factory = sqlite3.Row
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-                self._database.execute(f"PRAGMA {pragma}")
-            self._database.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
-            self._migrate()
-            with self._transaction():
-                self._run("create_store", id=uuid.uuid4().hex)
+            if access is Access.OWN:
+                _create(path)
+            self._database = connect(path, access)
+            if access is Access.OWN:
+                for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+                    self._database.execute(f"PRAGMA {pragma}")
+                self._migrate()
+                with self._transaction():
+                    self._run("create_store", id=uuid.uuid4().hex)
+            elif (version := self._version()) != SCHEMA:
+                self._check_version(version)
+                raise StoreError(
+                    f"the store {path} has schema {version}, this montemq works on {SCHEMA}: the "
+                    "aggregator of this version migrates it when it starts"
+                )
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the store {path} cannot be opened: {error}") from error
 
@@ -87,13 +112,19 @@ class Store:
         """Return a summary of each run that has ended."""
         return [rows.ended_from(row) for row in self._run("ended_runs")]
 
+    def names(self) -> list[Latest]:
+        """Return when the runs of each name last started and finished, the oldest name first."""
+        return [Latest(**row) for row in self._run("names")]
+
     def books(self, run: str) -> RunBooks | None:
         """Return the books of any run, None where there is none."""
-        row = self._run("run", run=run).fetchone()
-        if row is None:
-            return None
         parts = ("cells_of_run", "segments_of_run", "failures_of_run")
-        return rows.books_from(row, *(self._run(part, run=run).fetchall() for part in parts))
+        with self._transaction("DEFERRED"):  # or half of it could be pruned meanwhile
+            row = self._run("run", run=run).fetchone()
+            if row is None:
+                return None
+            found = [self._run(part, run=run).fetchall() for part in parts]
+        return rows.books_from(row, *found)
 
     def result(self, run: str) -> Result | None:
         """Return the result of an ended run, None where there is none."""
@@ -101,6 +132,48 @@ class Store:
         if row is None or row["result"] is None:
             return None
         return Result.model_validate_json(row["result"])
+
+    def history(self, run: str, cell: int) -> list[Point]:
+        """Return how a cell converged, without where it is now; empty where nothing is known."""
+        return [rows.point_from(row) for row in self._run("history", run=run, cell=cell)]
+
+    def statistics(self, run: str, cell: int) -> Statistics | None:
+        """Return all that counts of a cell of a run that has ended, None where nothing does."""
+        segments = self._run("segments_of_cell", run=run, cell=cell)
+        return total(map(rows.statistics_from, segments))
+
+    def failures(self, run: str) -> list[FailureRecord]:
+        """Return the failures that are kept of any run, in the order in which they came."""
+        return [rows.failure_from(row) for row in self._run("failures_of_run", run=run)]
+
+    def prunable(self, before: float) -> list[str]:
+        """Return the runs that ended before a time, in seconds since the epoch, and hold details.
+
+        Details are all but id, definition, digest and result.
+        """
+        return [row["run"] for row in self._run("prunable", before=before)]
+
+    def prune(self, run: str, before: float) -> bool:
+        """Forget a run's details in one transaction; say whether it could still be pruned then."""
+        with self._transaction():
+            if not self._run("is_prunable", run=run, before=before).fetchone():
+                return False
+            for part in ("history", "failures", "segments", "cells"):
+                self._run(f"forget_{part}", run=run)
+        return True
+
+    def is_pruned(self, run: str) -> bool:
+        """Say whether nothing but id, definition, digest and result is left of a run."""
+        return self._run("holds_cells", run=run).fetchone() is None
+
+    def definition_hash(self, run: str) -> bytes | None:
+        """Return the hash that stands beside a run's definition, None where there is no run."""
+        row = self._run("definition_hash", run=run).fetchone()
+        return None if row is None else bytes(row["definition_hash"])
+
+    def runs(self) -> list[str]:
+        """Return the ids of all runs, in the order in which they were declared."""
+        return [row["run"] for row in self._run("runs")]
 
     def commit(self, changes: Changes, epoch: int) -> None:
         """Write a batch in one transaction.
@@ -118,9 +191,7 @@ class Store:
 
     def _write(self, changes: Changes) -> None:
         for name, books in changes.runs.items():
-            result = changes.results.get(name)
-            text = result.model_dump_json() if result is not None else None
-            row = rows.run_row(books, text)
+            row = rows.run_row(books, changes.results.get(name))
             if name in changes.declared:
                 self._run("create_run", **row, **rows.definition_row(books))
             self._run("save_run", **row)
@@ -128,8 +199,21 @@ class Store:
             self._run("forget_failures", run=run)
         self._database.executemany(self._queries["save_cell"], rows.cell_rows(changes))
         self._database.executemany(self._queries["save_segment"], rows.segment_rows(changes))
+        self._database.executemany(self._queries["discard_segments"], rows.discarded_rows(changes))
+        self._database.executemany(
+            self._queries["discard_points_beyond"], rows.ended_cell_rows(changes)
+        )
+        for new in changes.points:
+            self._run("save_point", **rows.point_row(new))
+            if new.limit is not None:
+                self._thin(new.run, new.cell, new.limit)
         for run, failure in changes.failures:
             self._run("save_failure", **rows.failure_row(run, failure))
+
+    def _thin(self, run: str, cell: int, limit: int) -> None:
+        present = [point.samples for point in self.history(run, cell)]
+        for samples in set(present) - set(thinned(present, limit)):
+            self._run("discard_point", run=run, cell=cell, samples=samples)
 
     def check_epoch(self, epoch: int | None) -> None:
         """Make sure that nobody has taken over since this epoch; None for never active so far.
@@ -156,9 +240,9 @@ class Store:
         return StoreError(f"the store {self.path} cannot be used: {error}")
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
         try:
-            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute(f"BEGIN {kind}")
             yield
             self._database.execute("COMMIT")
         except BaseException as error:
@@ -169,24 +253,60 @@ class Store:
             raise
 
     def _migrate(self) -> None:
-        migrations = _migrations()
         with self._transaction():
-            version: int = self._database.execute("PRAGMA user_version").fetchone()[0]
-            if version > len(migrations):
-                raise StoreError(
-                    f"the store {self.path} has schema {version}, this montemq knows "
-                    f"{len(migrations)}: it was written by a newer version"
-                )
-            for number, script in enumerate(migrations[version:], start=version + 1):
-                for statement in _statements(script):
-                    self._database.execute(statement)
-                self._database.execute(f"PRAGMA user_version = {number}")
+            version = self._version()
+            self._check_version(version)
+            migrate(self._database, version, SCHEMA)
+
+    def _version(self) -> int:
+        return int(self._database.execute("PRAGMA user_version").fetchone()[0])
+
+    def _check_version(self, version: int) -> None:
+        if version > SCHEMA:
+            raise StoreError(
+                f"the store {self.path} has schema {version}, this montemq knows "
+                f"{SCHEMA}: it was written by a newer version"
+            )
 
 
-def _migrations() -> list[str]:
+def connect(path: Path, access: Access) -> sqlite3.Connection:
+    """Open a database without looking at what is in it.
+
+    Raises
+    ------
+    sqlite3.Error
+        It cannot be opened, or is not there.
+    """
+    place = MEMORY if path.name == MEMORY else f"{path.absolute().as_uri()}?mode={access.value}"
+    database = sqlite3.connect(place, uri=True, isolation_level=None, check_same_thread=False)
+    database.row_factory = sqlite3.Row
+    database.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+    return database
+
+
+def migrate(database: sqlite3.Connection, since: int, to: int) -> None:
+    """Bring a database from one schema to a later one."""
     folder = files("aggregator.store") / "migrations"
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    return [(folder / name).read_text(encoding="utf-8") for name in names]
+    for number, name in enumerate(MIGRATIONS[since:to], start=since + 1):
+        for statement in _statements((folder / name).read_text(encoding="utf-8")):
+            database.execute(statement)
+        database.execute(f"PRAGMA user_version = {number}")
+
+
+def _create(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.name != MEMORY:
+        path.touch(mode=0o600)  # results are their owner's business
+
+
+def _migrations() -> tuple[str, ...]:
+    folder = files("aggregator.store") / "migrations"
+    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql")))
+
+
+MIGRATIONS = _migrations()
+SCHEMA = len(MIGRATIONS)
+"""The number of migrations is the version of the schema."""
 
 
 def _queries() -> dict[str, str]:

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from consumer.backtest.files import ECB, check_hash, content_hash, price_table
 from protocol.definition import Sampling
 from protocol.model import PORTABLE_ENGINE, Model
+from protocol.sentences import counted
 from protocol.streams import BlockStream
 
 FIGURES = ("annual_return", "volatility", "sharpe", "max_drawdown")
@@ -44,6 +45,7 @@ class Backtest(Model):
         "block_length",
     )
     block_size: ClassVar[int] = 256
+    default_samples: ClassVar[int] = 4096
     single_sample_blocks: ClassVar[bool] = True
     resamples: ClassVar[bool] = True
     source: ClassVar[str] = (
@@ -229,7 +231,8 @@ class Backtest(Model):
             raise ValueError("give either pair or legs; they exclude each other")
         if self.weights is not None and len(self.weights) != len(self.legs or ()):
             raise ValueError(
-                f"weights has {len(self.weights)} numbers for {len(self.legs or ())} legs"
+                f"weights has {counted(len(self.weights), 'number')} "
+                f"for {counted(len(self.legs or ()), 'leg')}"
             )
 
     def _check_rule(self) -> None:

@@ -25,15 +25,15 @@ class Answer:
     cpu_seconds: float
 
 
-def run(
+def definition(
     model: Model,
     sampling: Sampling,
     samples: int,
     outputs: tuple[str, ...] | None = None,
     block_size: int | None = None,
     seed: int = 1,
-) -> Answer:
-    """Simulate one cell as one chunk and estimate its outputs.
+) -> Definition:
+    """Return the definition of a run of one cell.
 
     Parameters
     ----------
@@ -45,13 +45,8 @@ def run(
         How many, rounded up to whole blocks.
     outputs, block_size
         As in a run file; all outputs, and the model's own block size, where None.
-
-    Raises
-    ------
-    RuntimeError
-        The chunk failed.
     """
-    definition = Definition(
+    return Definition(
         model=model.name,
         model_version=model.version,
         outputs=model.outputs if outputs is None else outputs,
@@ -62,13 +57,42 @@ def run(
         controls=model.controls if sampling.control_variates else (),
         stop=Stop(samples=samples),
     )
-    chunk = Chunk.of("direct", definition, 0, (0, definition.blocks), 1)
-    answer = execute(chunk, WORKER)
+
+
+def simulate(run: Definition, span: tuple[int, int]) -> Partial:
+    """Simulate the blocks [start, stop) of a run's first cell as one chunk.
+
+    Raises
+    ------
+    RuntimeError
+        The chunk failed.
+    """
+    answer = execute(Chunk.of("direct", run, 0, span, 1), WORKER)
     if not isinstance(answer, Partial):
         raise RuntimeError(answer.text)  # noqa: TRY004 - a failure is an answer too
-    found = estimates(answer.statistics, sampling.method, definition.stop.confidence)
+    return answer
+
+
+def run(
+    model: Model,
+    sampling: Sampling,
+    samples: int,
+    outputs: tuple[str, ...] | None = None,
+    block_size: int | None = None,
+    seed: int = 1,
+) -> Answer:
+    """Simulate one cell as one chunk and estimate its outputs; parameters as in `definition`.
+
+    Raises
+    ------
+    RuntimeError
+        The chunk failed.
+    """
+    whole = definition(model, sampling, samples, outputs, block_size, seed)
+    answer = simulate(whole, (0, whole.blocks))
+    found = estimates(answer.statistics, sampling.method, whole.stop.confidence)
     return Answer(
-        outputs=dict(zip(definition.outputs, found, strict=True)),
+        outputs=dict(zip(whole.outputs, found, strict=True)),
         samples=answer.statistics.samples,
         cpu_seconds=answer.cpu_seconds,
     )

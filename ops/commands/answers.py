@@ -5,17 +5,16 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import click
-from pydantic import ValidationError
 
-from producer.rpc import ask
+from producer.rpc import ask, valid
 from protocol.amqp_aio import Link
-from protocol.errors import UsageError
-from protocol.messages import Message, explain
+from protocol.messages import Message
 from protocol.results import Result
 from protocol.settings import Broker
 
+__all__ = ["ask_once", "show", "valid"]
+
 Answer = TypeVar("Answer", bound=Message)
-Request = TypeVar("Request", bound=Message)
 
 
 def ask_once(broker: Broker, request: Callable[[], Message], answer: type[Answer]) -> Answer:
@@ -32,20 +31,6 @@ def ask_once(broker: Broker, request: Callable[[], Message], answer: type[Answer
             return await ask(link, message, answer)
 
     return asyncio.run(conversation(valid(request)))
-
-
-def valid(request: Callable[[], Request]) -> Request:
-    """Return a request that was made of what the user gave.
-
-    Raises
-    ------
-    UsageError
-        It is wrong, such as an impossible run id.
-    """
-    try:
-        return request()
-    except ValidationError as error:
-        raise UsageError(explain(error)) from None
 
 
 def show(result: Result, *, as_json: bool) -> None:

@@ -1,17 +1,32 @@
 """`montemq broker`: prepare a broker, or run a private one."""
 
 import asyncio
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from ops import broker_definitions
+from ops.broker_definitions import (
+    Release,
+    booting_from,
+    listening_with,
+    password_hash,
+    roles_and_machines,
+)
+from ops.broker_roles import Role
 from ops.commands import options
 from ops.commands.options import interrupt_on_signals
+from ops.password_files import password_of
 from ops.private_broker import LOOPBACK
 from protocol.amqp_aio import Link
 from protocol.errors import UsageError
 from protocol.settings import DEFAULT_PORT
+from protocol.tls import TlsFiles
 from protocol.topology import topology
+
+_FILE = click.Path(exists=True, dir_okay=False, resolve_path=True)
 
 
 @click.group()
@@ -25,7 +40,7 @@ def broker() -> None:
 def init(pools: tuple[str, ...], amqp_url: str, password_file: str | None) -> None:
     """Declare exchanges, queues and bindings; can be repeated at any time."""
     address = options.broker_of(amqp_url, password_file)
-    names = tuple(options.pool_name(name) for name in dict.fromkeys(("default", *pools)))
+    names = _pools(pools)
 
     async def declare() -> None:
         async with await Link.open(address, "montemq broker init") as link:
@@ -33,6 +48,36 @@ def init(pools: tuple[str, ...], amqp_url: str, password_file: str | None) -> No
 
     asyncio.run(declare())
     click.echo(f"the broker at {address} is ready for pools {', '.join(names)}")
+
+
+@broker.command()
+@click.argument("hosts", nargs=-1, metavar="[HOST]...")
+@click.option(
+    "--rabbitmq",
+    type=click.Choice([release.value for release in Release]),
+    required=True,
+    help="The oldest RabbitMQ that must understand them.",
+)
+@click.option(
+    "--passwords",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Directory for the users' passwords, a file each; those that are there are kept.",
+)
+@options.vhost
+@click.option("--pool", "pools", multiple=True, help="A pool besides 'default'; repeatable.")
+def definitions(
+    hosts: tuple[str, ...], rabbitmq: str, passwords: Path, vhost: str, pools: tuple[str, ...]
+) -> None:
+    """Print what a broker boots from: topology, limits, and a user for each role and HOST.
+
+    HOST is a consumer machine. RabbitMQ loads the file by `load_definitions` in its configuration.
+    """
+    users = roles_and_machines(hosts)
+    names = _pools(pools)
+    hashes = {user: password_hash(password_of(passwords, user.name)) for user in users}
+    document = broker_definitions.definitions(Release(rabbitmq), vhost, names, hashes)
+    click.echo(json.dumps(document, indent=2))
 
 
 @broker.command(name="run")
@@ -44,38 +89,75 @@ def init(pools: tuple[str, ...], amqp_url: str, password_file: str | None) -> No
 )
 @click.option("--user", help="The only user; needed beyond loopback, together with a password.")
 @click.option("--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--definitions",
+    "document",
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+    help="What `montemq broker definitions` has printed, instead of one user.",
+)
+@click.option("--cert-file", type=_FILE, help="Listen for amqps:// with this certificate.")
+@click.option("--key-file", type=_FILE, help="Its key.")
+@click.option("--ca-file", type=_FILE, help="Clients need a certificate from this authority.")
 @options.ready_file
 def run_node(
     listen: str,
     data_dir: Path | None,
     user: str | None,
     password_file: Path | None,
+    document: Path | None,
+    cert_file: str | None,
+    key_file: str | None,
+    ca_file: str | None,
     ready_file: Path | None,
 ) -> None:
     """Run a private RabbitMQ node with the topology until Ctrl-C."""
-    from ops.private_broker import PrivateBroker  # noqa: PLC0415
+    from ops.private_broker import PrivateBroker, free_port  # noqa: PLC0415
     from ops.stack import declare_topology  # noqa: PLC0415
 
     host, port = options.address(listen, "--listen")
     if (user is None) != (password_file is None):
         raise UsageError("--user and --password-file go together")
-    if host != LOOPBACK and user is None:
+    if document is not None and user is not None:
+        raise UsageError("--definitions and --user exclude each other")
+    if host != LOOPBACK and user is None and document is None:
         raise UsageError(
-            f"--listen {listen} is open to other machines: give --user and --password-file, "
-            "because RabbitMQ lets 'guest' in from this machine only"
+            f"--listen {listen} is open to other machines: give --user and --password-file, or "
+            "--definitions, because RabbitMQ lets 'guest' in from this machine only"
         )
     password = password_file.read_text(encoding="utf-8").strip() if password_file else "guest"
     if user == "guest" or not password:
         raise UsageError("--user must not be 'guest', and the password file must not be empty")
+    if len({cert_file is None, key_file is None}) > 1 or (ca_file and cert_file is None):
+        raise UsageError("--cert-file and --key-file go together, and --ca-file needs them")
+    lines = () if document is None else booting_from(document)
+    tls = None if cert_file is None else TlsFiles(ca_file, cert_file, key_file)
+    if tls is not None:
+        port = port or free_port(host)
+        lines += listening_with(tls, host, port)
     interrupt_on_signals()
     with PrivateBroker.start(
-        data_dir=data_dir, host=host, port=port or None, user=user or "guest", password=password
+        data_dir=data_dir,
+        host=LOOPBACK if tls else host,
+        port=None if tls else port or None,
+        user=user or "guest",
+        password=password,
+        configuration=lines,
     ) as node:
-        declare_topology(node)
-        click.echo(f"AMQP {node.broker}")
-        content = {"amqp_url": node.url, "pids": {"broker": node.pid}}
+        if document is None:
+            declare_topology(node)
+        # A client has certificates of its own.
+        shown = replace(node.broker, host=host, port=port, tls=TlsFiles()) if tls else node.broker
+        if document is not None:  # which has several users; their passwords stand elsewhere
+            shown = replace(shown, user=Role.PRODUCER.value, vhost=options.VHOST)
+        click.echo(f"AMQP {shown}")
+        url = shown.url if document is None else str(shown)
+        content = {"amqp_url": url, "pids": {"broker": node.pid}}
         options.write_ready(ready_file, content)
         try:
             node.wait()
         except KeyboardInterrupt:
             click.echo("stopping …", err=True)
+
+
+def _pools(more: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(options.pool_name(name) for name in dict.fromkeys(("default", *more)))

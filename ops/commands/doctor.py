@@ -18,6 +18,7 @@ from protocol.amqp_aio import Link
 from protocol.amqp_probe import ServerInfo, probe
 from protocol.errors import BrokerError, MontemqError
 from protocol.rpc_messages import Status, StatusRequest
+from protocol.sentences import counted
 from protocol.settings import Broker
 from protocol.topology import EVENTS, topology
 
@@ -123,5 +124,5 @@ async def _services(link: Link) -> AsyncIterator[Check]:
     yield Check("aggregator", True, f"answers; {len(status.runs)} runs known")
     off = time.time() - status.clock
     yield Check("clock", abs(off) <= MAX_CLOCK_SECONDS, f"{off:+.1f} s against the aggregator's", 1)
-    consumers = f"{status.consumers} live with {status.slots} slots"
+    consumers = f"{status.consumers} live with {counted(status.slots, 'slot')}"
     yield Check("consumers", bool(status.slots), consumers, 3)

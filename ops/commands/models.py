@@ -10,7 +10,7 @@ import click
 
 from ops.commands import options
 from ops.commands.model_check import check
-from producer.runfile import setting
+from producer.run_sections import setting
 from protocol.errors import UsageError
 from protocol.model import Model
 from protocol.registry import Registry

@@ -1,12 +1,15 @@
 """Options that several commands share, and what is read or written because of them."""
 
+import asyncio
 import json
-import logging
 import os
+import re
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +18,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from protocol.errors import UsageError
 from protocol.settings import AMQP_URL_VARIABLE, DEFAULT_AMQP_URL, Broker, broker_from_url
+from protocol.tls import TlsFiles
+
+LOOPBACK = "127.0.0.1"
+VHOST = "montemq"
+DEFAULT_STORE = "montemq.sqlite"
 
 STDIN = "-"
 """Address that stands for a line of standard input: nobody else can read it there."""
@@ -22,11 +30,23 @@ STDIN = "-"
 if TYPE_CHECKING:
     from protocol.model_file import ModelFile
 
+Value = TypeVar("Value")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def amqp(function: Function) -> Function:
-    """Add the broker's address; the command gets `amqp_url` and `password_file`."""
+    """Add the broker's address; the command gets `amqp_url` and `password_file`.
+
+    The files of TLS go past it to `broker_of`.
+    """
+    for name, text in _TLS_FILES.items():
+        function = click.option(
+            f"--{name}-file",
+            type=click.Path(dir_okay=False),
+            expose_value=False,
+            callback=partial(_keep_file, name),
+            help=text,
+        )(function)
     function = click.option(
         "--password-file",
         type=click.Path(dir_okay=False),
@@ -42,12 +62,65 @@ def amqp(function: Function) -> Function:
     )(function)
 
 
+_TLS_FILES = {
+    "key": "The key of --cert-file, unless that holds it.",
+    "cert": "Our certificate, for a broker that asks for one.",
+    "ca": "Authorities to believe instead of the system's, for amqps://.",
+}
+
+
+def _keep_file(name: str, ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    ctx.meta[f"{__name__}.{name}"] = value
+
+
+vhost = click.option(
+    "--vhost", default=VHOST, show_default=True, help="The virtual host that montemq has."
+)
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A time span as the user wrote it, with its unit, and its seconds."""
+
+    text: str
+    seconds: float
+
+
+def duration(_: click.Context, parameter: click.Parameter, text: str | None) -> Duration | None:
+    """Return a time span such as 90, 90s, 30m, 6h or 1d."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,9})([smhd]?)", text.strip())
+    if found is None:
+        raise UsageError(f"{parameter.opts[0]} = {text!r} must read like 90s, 30m, 6h or 1d")
+    return Duration(found[1] + (found[2] or "s"), float(found[1]) * _UNITS[found[2]])
+
+
+def following(function: Function) -> Function:
+    """Add how a run is followed; the command gets `timeout` and `quiet`."""
+    function = click.option(
+        "--quiet", is_flag=True, help="Print only the result, unless something is wrong."
+    )(function)
+    return click.option(
+        "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait."
+    )(function)
+
 
 ready_file = click.option(
     "--ready-file",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write addresses and process ids here as JSON once everything is ready.",
+)
+
+metrics_port = click.option(
+    "--metrics-port",
+    metavar="[HOST:]PORT",
+    help="Serve metrics for Prometheus here, on loopback unless a host is given; 0 for any port.",
 )
 
 model_files = click.option(
@@ -75,7 +148,10 @@ def read_model_files(texts: Sequence[str]) -> "tuple[ModelFile, ...]":
 def broker_of(amqp_url: str, password_file: str | None) -> Broker:
     """Return the broker that the options name."""
     url = sys.stdin.readline().strip() if amqp_url == STDIN else amqp_url
-    return broker_from_url(url, password_file)
+    context = click.get_current_context(silent=True)
+    found = {} if context is None else context.meta
+    files = TlsFiles(**{name: found.get(f"{__name__}.{name}") for name in _TLS_FILES})
+    return broker_from_url(url, password_file, files)
 
 
 def address(text: str, option: str) -> tuple[str, int]:
@@ -90,6 +166,21 @@ def address(text: str, option: str) -> tuple[str, int]:
     if not separator or not host or not port.isdecimal() or int(port) > 65_535:  # noqa: PLR2004
         raise UsageError(f"{option} = {text!r} must read HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def metrics_address(text: str) -> tuple[str, int]:
+    """Read where metrics shall be served.
+
+    Raises
+    ------
+    UsageError
+        It is neither PORT nor HOST:PORT.
+    """
+    whole = f"{LOOPBACK}:{text}" if text.isdecimal() else text
+    try:
+        return address(whole, "--metrics-port")
+    except UsageError:
+        raise UsageError(f"--metrics-port = {text!r} must read PORT or HOST:PORT") from None
 
 
 def listening_address(text: str, option: str) -> tuple[str, int]:
@@ -122,13 +213,13 @@ def interrupt_on_signals() -> None:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
 
 
-def log_to_stderr() -> None:
-    """Send the log of a service to stderr, one line per event."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+async def interruptible(work: Awaitable[Value]) -> Value:
+    """Let SIGTERM and SIGINT end the work, also where a shell had SIGINT ignored."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - we are in a coroutine
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await work
 
 
 def write_ready(path: Path | None, content: object) -> None:

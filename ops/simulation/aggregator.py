@@ -1,30 +1,49 @@
 """An aggregator on the in-memory broker: the real ledger and store in a simulated shell."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from aggregator.ledger import Changes, Ledger
+from aggregator.changes import Changes
+from aggregator.ledger import Ledger
+from aggregator.news import routing_key
 from aggregator.rpc import REQUESTS, Responder
 from aggregator.store.sqlite import StaleEpochError, Store
 from ops.simulation.channel import MemoryChannel
+from ops.simulation.disturbance import Disturbance
 from ops.simulation.events import Confirmed, Delivery, Properties, Rejected, Returned
 from ops.simulation.party import Clock, Party
 from protocol import topology
-from protocol.messages import Chunk, Failure, Finished, Message, Partial, Telemetry, decode, encode
+from protocol.messages import Chunk, Failure, Message, Partial, Telemetry, decode, encode
 
-STEP_SECONDS = 0.1
-"""Of an aggregator; slow, so that accidents often happen between two of them."""
+
+@dataclass(frozen=True)
+class AggregatorHabits:
+    """How an aggregator is.
+
+    Attributes
+    ----------
+    step_seconds
+        How long each step takes on average: applying a batch, committing, acknowledging.
+    lost_events
+        How likely an event reaches nobody.
+    """
+
+    step_seconds: float
+    lost_events: float = 0.0
 
 
 class SimulatedAggregator(Party):
     """An aggregator: the real ledger and the real store; apply, commit and acknowledge apart."""
 
-    def __init__(self, world: Clock, name: str, store: Store) -> None:
+    def __init__(self, world: Clock, name: str, store: Store, habits: AggregatorHabits) -> None:
         self.exited = False
         self.ledger: Ledger | None = None
         self._store = store
+        self._habits = habits
         self._batch: list[Delivery] = []
         self._queues: dict[str, str] = {}
         self._working = False
+        self._newest: dict[str, int] = {}
         super().__init__(world, name)
         self.every(1.0, self._tick)
 
@@ -32,7 +51,8 @@ class SimulatedAggregator(Party):
         """Take the lock, raise the epoch, load the ledger, consume."""
         channel.connection.channel().declare_queue(topology.AGGREGATOR_LOCK, exclusive=True)
         epoch = self._store.take_over()
-        self.ledger = Ledger(epoch, self._store.active_runs(), self._store.ended_runs())
+        store = self._store
+        self.ledger = Ledger(epoch, store.active_runs(), store.ended_runs(), store.names())
         self._batch, self._working = [], False
         queues = (topology.TELEMETRY_QUEUE, topology.RPC_QUEUE, topology.DEAD_QUEUE)
         self._queues = {
@@ -56,13 +76,16 @@ class SimulatedAggregator(Party):
         batch, self._batch = self._batch, []
         replies: list[tuple[Delivery, Message]] = []
         responder = Responder(ledger, self._store)
-        now = self.world.now
+        now = self.world.wall
         for delivery in batch:
             queue, type_name = self._queues[delivery.consumer_tag], delivery.message.properties.type
             if queue == topology.RESULTS_QUEUE:
                 message = decode(type_name, delivery.body, Partial, Failure)
-                take = ledger.partial if isinstance(message, Partial) else ledger.failure
-                take(message, now)
+                if isinstance(message, Partial):
+                    self._count_overtaking(message)
+                    ledger.partial(message, now)
+                else:
+                    ledger.failure(message, now)
             elif queue == topology.DEAD_QUEUE:
                 ledger.dead_letter(decode(type_name, delivery.body, Chunk), now)
             elif queue == topology.TELEMETRY_QUEUE:
@@ -103,18 +126,25 @@ class SimulatedAggregator(Party):
         for request, reply in replies:
             address = request.message.properties.reply_to or ""
             channel.publish("", address, encode(reply), Properties(type=reply.type))
-        for event in ledger.take_events(self.world.now):
-            finished = isinstance(event, Finished)
-            key = (topology.finished_key if finished else topology.progress_key)(event.run)
+        for event in ledger.take_events(self.world.wall):
+            if self.world.random.random() < self._habits.lost_events:
+                self.world.broker.seen[Disturbance.LOST_EVENT] += 1
+                continue
+            key = routing_key(event)
             channel.publish(topology.EVENTS, key, encode(event), Properties(type=event.type))
         self._working = bool(self._batch)
         if self._working:
             self._soon(self._apply)
 
+    def _count_overtaking(self, partial: Partial) -> None:
+        newest = self._newest.get(partial.run, 0)
+        self.world.broker.seen[Disturbance.OVERTAKING] += partial.attempt < newest
+        self._newest[partial.run] = max(partial.attempt, newest)
+
     def _soon(self, step: Callable[[Ledger], None]) -> None:
         """Take the next step of this session a moment later, unless it has ended by then."""
         session = self.ledger
-        seconds = self.world.random.expovariate(1 / STEP_SECONDS)
+        seconds = self.world.random.expovariate(1 / self._habits.step_seconds)
 
         def go() -> None:
             if session is not None and self.ledger is session:
@@ -124,6 +154,6 @@ class SimulatedAggregator(Party):
 
     def _tick(self) -> None:
         if self.ledger is not None and not self._working:
-            self.ledger.tick(self.world.now)
+            self.ledger.tick(self.world.wall)
             self._working = True
             self._soon(self._apply)

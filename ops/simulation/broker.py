@@ -5,6 +5,7 @@ that travel arrives next. Order is kept within a channel and direction, as AMQP 
 nowhere else. The contract tests hold it against a real RabbitMQ.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import count
 from random import Random
@@ -12,6 +13,7 @@ from typing import Protocol
 
 from ops.simulation.channel import MemoryChannel
 from ops.simulation.connection import MemoryConnection
+from ops.simulation.disturbance import Disturbance
 from ops.simulation.network import Network
 from ops.simulation.server import Server
 from ops.simulation.session import Session
@@ -52,11 +54,14 @@ class MemoryBroker:
         May be changed at any time, for instance back to `NO_FAULTS` to let a test come to its end.
     connections
         Those that the broker believes to be alive.
+    seen
+        How often what has befallen this broker and its clients, as far as anybody counts.
     """
 
     def __init__(self, seed: int, faults: Faults = NO_FAULTS) -> None:
         self.faults = faults
         self.connections: list[MemoryConnection] = []
+        self.seen: Counter[Disturbance] = Counter()
         self._random = Random(seed)  # noqa: S311 - schedules must repeat, not surprise
         self._network = Network(self._random)
         self._server = Server()
@@ -164,13 +169,17 @@ class MemoryBroker:
             return
         connection = alive[self._network.choose(len(alive))]
         if chance < faults.drop:
+            self.seen[Disturbance.LOST_CONNECTION] += 1
             connection.drop()
         elif channels := [channel for channel in connection.channels if channel.open]:
+            self.seen[Disturbance.CLOSED_CHANNEL] += 1
             channel = channels[self._network.choose(len(channels))]
             channel.fail(ConnectionLostError("the broker closed the channel"))
 
     def _duplicates(self) -> bool:
-        return self.faults.duplicate > 0 and self._random.random() < self.faults.duplicate
+        twice = self.faults.duplicate > 0 and self._random.random() < self.faults.duplicate
+        self.seen[Disturbance.DUPLICATE] += twice
+        return twice
 
 
 class Declares(Protocol):

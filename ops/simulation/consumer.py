@@ -1,9 +1,10 @@
 """A consumer on the in-memory broker: the real policy and computation, simulated slots."""
 
-from typing import Protocol
+from collections import deque
+from dataclasses import dataclass
 
 from consumer import events as e
-from consumer.answers import Worker
+from consumer.answers import Worker, failure
 from consumer.execution import execute
 from consumer.policy import Policy
 from ops.simulation.channel import MemoryChannel
@@ -16,6 +17,7 @@ from protocol.messages import (
     Chunk,
     ConsumerState,
     Failure,
+    FailureKind,
     Finished,
     Partial,
     Telemetry,
@@ -26,37 +28,56 @@ from protocol.messages import (
 TELEMETRY_SECONDS = 2.0
 
 
-class Habits(Protocol):
-    """How a consumer is: its slots, seconds per chunk, and how likely one crashes its slot."""
+@dataclass(frozen=True)
+class Habits:
+    """How a consumer is.
 
-    @property
-    def slots(self) -> int:
-        """How many chunks it computes at a time."""
+    Attributes
+    ----------
+    slots
+        How many chunks it computes at a time.
+    block_seconds
+        How long a block takes on average.
+    regularity
+        How alike the times of chunks are: their variance is the squared mean, divided by this.
+    crash
+        How likely a chunk crashes its slot.
+    broken
+        Whether whatever it computes fails.
+    share
+        Of a core that its slots get: what a chunk costs in terms of how long it takes.
+    """
 
-    @property
-    def chunk_seconds(self) -> float:
-        """How long a chunk takes on average."""
-
-    @property
-    def crash(self) -> float:
-        """How likely a chunk crashes its slot."""
+    slots: int
+    block_seconds: float
+    regularity: float = 1.0
+    crash: float = 0.0
+    broken: bool = False
+    share: float = 1.0
 
 
 class SimulatedConsumer(Party):
-    """An agent: the real policy and the real computation, slots that take simulated time."""
+    """An agent: the real policy and the real computation, slots that take simulated time.
+
+    Attributes
+    ----------
+    starts
+        When it began to compute which run's chunks.
+    """
 
     def __init__(self, world: Clock, name: str, habits: Habits) -> None:
+        self.starts: list[tuple[float, str]] = []
         self._policy = Policy(Worker(name, name), habits.slots)
         self._worker = Worker(name, name)
         self._habits = habits
-        self._attempts: dict[e.Receipt, int] = {}
-        self._answers: dict[int, int] = {}
-        self._answered: set[int] = set()
-        self._ended = False
+        self._attempts: dict[e.Receipt, tuple[str, int]] = {}
+        self._answers: dict[int, tuple[str, int]] = {}
+        self._answered: set[tuple[str, int]] = set()
+        self._ended: set[str] = set()
         self._generation = 0
         self._lanes: dict[str, Lane] = {}
         self._tokens: dict[int, int] = {}
-        self._working: dict[int, object] = {}
+        self._stocks: dict[int, deque[Chunk]] = {}
         super().__init__(world, name)
         self.every(TICK_SECONDS, lambda: self._handle(e.Tick()))
         self.every(TELEMETRY_SECONDS, self._tell)
@@ -91,12 +112,12 @@ class SimulatedConsumer(Party):
         type_name = delivery.message.properties.type
         message = decode(type_name, delivery.body, Chunk, Finished)
         if isinstance(message, Finished):
-            self._ended = True
+            self._ended.add(message.run)
             self._handle(e.RunEnded(message.run, message.definition, message.term))
         else:
             lane = self._lanes[delivery.consumer_tag]
             receipt = (self._generation, delivery.delivery_tag)
-            self._attempts[receipt] = message.attempt
+            self._attempts[receipt] = message.run, message.attempt
             self._handle(e.Delivered(receipt, lane, message, delivery.body))
 
     def _handle(self, event: e.Event) -> None:
@@ -109,9 +130,9 @@ class SimulatedConsumer(Party):
             case e.StartSlot(slot):
                 self._later(0.1, e.SlotReady(slot))
             case e.StartChunk(slot, chunk, _):
-                self._compute(slot, chunk)
+                self._give(slot, chunk)
             case e.KillSlot(slot):
-                self._working.pop(slot, None)
+                self._stocks.pop(slot, None)
                 self._later(0.01, e.SlotCrashed(slot, "killed"))
             case _ if self.channel is not None:
                 self._tell_broker(action, self.channel)
@@ -125,10 +146,11 @@ class SimulatedConsumer(Party):
                     topology.RESULTS, key("guest"), body, properties, mandatory=True
                 )
                 self._tokens[sequence] = token
-                self._answers[token] = decode(type_name, body, Partial, Failure).attempt
+                answer = decode(type_name, body, Partial, Failure)
+                self._answers[token] = answer.run, answer.attempt
             case e.Ack((generation, tag)) if generation == self._generation:
-                attempt = self._attempts[generation, tag]
-                if attempt not in self._answered and not self._ended:
+                run, attempt = self._attempts[generation, tag]
+                if (run, attempt) not in self._answered and run not in self._ended:
                     raise AssertionError(f"chunk {attempt} acknowledged, its answer unconfirmed")
                 channel.ack(tag)
             case e.Return((generation, tag)) if generation == self._generation:
@@ -146,22 +168,45 @@ class SimulatedConsumer(Party):
         for tag in self._lanes:
             channel.cancel(tag)
 
-    def _compute(self, slot: int, chunk: Chunk) -> None:
-        work = self._working[slot] = object()
-        seconds = self.world.random.expovariate(1 / self._habits.chunk_seconds)
-        crashes = self.world.random.random() < self._habits.crash
+    def _give(self, slot: int, chunk: Chunk) -> None:
+        """Let a slot compute a chunk after those that it has."""
+        stock = self._stocks.setdefault(slot, deque())
+        stock.append(chunk)
+        if len(stock) == 1:
+            self._compute(slot, stock)
+
+    def _compute(self, slot: int, stock: deque[Chunk]) -> None:
+        chunk = stock[0]
+        self.starts.append((self.world.now, chunk.run))
+        habits, random = self._habits, self.world.random
+        seconds = chunk.blocks * habits.block_seconds
+        seconds *= random.gammavariate(habits.regularity, 1 / habits.regularity)
+        crashes = random.random() < habits.crash
 
         def done() -> None:
-            if self._working.get(slot) is not work:
+            if self._stocks.get(slot) is not stock:
                 return
             if crashes:
+                del self._stocks[slot]
+                self.world.crashes.append(chunk)
                 self._handle(e.SlotCrashed(slot, "simulated crash"))
                 return
-            answer = execute(chunk, self._worker, load)
+            stock.popleft()
+            if stock:
+                self._compute(slot, stock)
+            answer = self._answer(chunk)
+            if isinstance(answer, Partial):
+                answer = answer.model_copy(update={"cpu_seconds": seconds * habits.share})
             kind = answer.kind if isinstance(answer, Failure) else None
             self._handle(e.SlotDone(slot, answer.type, encode(answer), kind))
 
         self.later(seconds, lambda: self.guard(done))
+
+    def _answer(self, chunk: Chunk) -> Partial | Failure:
+        if self._habits.broken:
+            text = "simulated fault of the host"
+            return failure(chunk, self._worker, FailureKind.MODEL_ERROR, text)
+        return execute(chunk, self._worker, load)
 
     def _later(self, seconds: float, event: e.Event) -> None:
         self.later(seconds, lambda: self.guard(lambda: self._handle(event)))

@@ -18,18 +18,24 @@ from ops.simulation.events import (
     Rejected,
     Returned,
 )
-from protocol.errors import BrokerError
+from protocol.errors import BrokerError, LockedError
+from protocol.messages import Chunk
 
 RETRY_SECONDS = 2.0
 TICK_SECONDS = 0.25
 
 
 class Clock(Protocol):
-    """What a party knows of its world."""
+    """What a party knows of its world, and tells it."""
 
     now: float
     random: Random
     broker: MemoryBroker
+    crashes: list[Chunk]
+
+    @property
+    def wall(self) -> float:
+        """What the hosts' clocks show, which may jump."""
 
     def after(self, seconds: float, what: Callable[[], None]) -> None:
         """Do something later."""
@@ -117,6 +123,16 @@ class Party(abc.ABC):
             channel.connection.close()
             self.disconnected()
             self._connect_later(self.world.random.uniform(0.1, RETRY_SECONDS))
+
+    def locks(self, name: str) -> bool:
+        """Try to take a lock over this connection, and say whether it is held now."""
+        if self.channel is None:
+            return False
+        try:
+            self.channel.connection.channel().declare_queue(name, exclusive=True)
+        except LockedError:
+            return False
+        return True
 
     def _connect_later(self, seconds: float) -> None:
         self.later(seconds, self._connect)

@@ -144,10 +144,15 @@ def test_our_wheel_holds_what_runs_and_nothing_that_needs_a_clone(tmp_path: Path
         "protocol", "producer", "consumer", "aggregator", "ops", "montemq",
     }  # fmt: skip
     assert {"ops/cli.py", "aggregator/store/queries.sql", "consumer/models/pi.py"} <= {*names}
+    monitoring = {"prometheus/prometheus.yml", "prometheus/alerts.yml", "runbook.html"}
+    assert {f"ops/{name}" for name in monitoring} <= {*names}
     # Our annotations count for whoever builds on us.
     parts = ("protocol", "producer", "consumer", "aggregator", "ops")
     assert {f"{part}/py.typed" for part in parts} <= {*names}
-    needs_a_clone = {"examples", "bench", "simulation", "demo", "demo.py", "test", "setup.sh"}
+    needs_a_clone = {
+        "examples", "bench", "simulation", "demo", "demo.py", "test", "setup.sh",
+        "container", "kubernetes", "rabbitmq-4",
+    }  # fmt: skip
     assert {
         name.split("/")[1] for name in names if name.startswith("ops/")
     } & needs_a_clone == set()

@@ -1,4 +1,4 @@
-"""The built-in models through the whole pipeline: known prices, and bits that no CPU changes."""
+"""The option models through the whole pipeline: known prices."""
 
 from collections.abc import Mapping
 
@@ -6,9 +6,6 @@ import pytest
 
 from tests.support.stack_jobs import SIGMAS, Job
 from tests.support.stack_site import Site
-
-PLAIN_CPU = {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": "+avx2,+fma"}
-"""A processor without the wide vectors that this one may have."""
 
 REFERENCES: Mapping[str, tuple[str, tuple[float, ...]]] = {
     # Rows of tests/data/asian_options.csv and european_options.csv.
@@ -75,26 +72,3 @@ def test_known_prices_come_out_of_the_whole_pipeline(site: Site, model: str) -> 
         assert price["error_reliable"]
         assert price["standard_error"] < 2e-4 * truth
         assert abs(price["mean"] - truth) < SIGMAS * price["standard_error"]
-
-
-WAYS = (
-    ("pi", "", ""),
-    ("european", "", 'method = "antithetic"\ncontrol_variates = true'),
-    ("asian", "[params]\nfixings = 20", 'method = "sobol"\ncontrol_variates = true'),
-    ("barrier", "[params]\nfixings = 20", 'method = "sobol"'),
-    ("backtest", '[params]\npair = "EURUSD"', ""),
-)
-
-
-@pytest.mark.timeout(600)
-def test_consumers_of_different_instruction_sets_arrive_at_one_answer(site: Site) -> None:
-    site.aggregator().ready()
-    plain = site.consumer(1, environment=PLAIN_CPU)
-    plain.ready()
-    # The plain processor alone, then both; what must come out is computed here, on this one.
-    for model, sections, sampling in WAYS:
-        job = job_of(f"plain-{model}", model, sections, sampling, blocks=16, size=64)
-        site.assert_answer(job, site.run(job, "--chunk-blocks", "1").wait())
-    site.consumer(1).ready()
-    job = job_of("mixed", "asian", "", 'method = "antithetic"', blocks=600, size=1024)
-    site.assert_answer(job, site.run(job, "--chunk-blocks", "5").wait())

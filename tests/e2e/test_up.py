@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,9 +16,13 @@ import pytest
 from ops.child_process import descendants
 from protocol.settings import broker_from_url
 from tests.conftest import require_rabbitmq
+from tests.support.prometheus import asked, names, read, require_prometheus, value
 from tests.support.stack_jobs import pi
 from tests.support.stack_processes import Ended, Program, Service, environment, eventually
 from tests.support.stack_site import Site
+
+READY_SECONDS = 90.0
+"""Everything at once takes long where many tests share few cores."""
 
 EVENS = """
 from protocol.model import GeneratorModel
@@ -39,7 +44,7 @@ class Up:
         env = environment(TMPDIR=temporary)
         words = ("up", "--consumers", "2", "--slots", "1", *options)
         self.service = Service(words, folder, env)
-        self.ready = self.service.ready()
+        self.ready = self.service.ready(READY_SECONDS)
         self.site = Site(broker_from_url(self.ready["amqp_url"]), folder)
 
     def now(self) -> dict[str, Any]:
@@ -77,13 +82,14 @@ def test_the_ready_file_says_where_everything_is(up: Up) -> None:
     ready = up.now()
     assert ready.keys() == {"amqp_url", "http_url", "pids"}
     pids = ready["pids"]
-    assert pids.keys() == {"broker", "aggregator", "consumer"}
+    assert pids.keys() == {"broker", "aggregator", "producer", "consumer"}
     assert len(pids["consumer"]) == 2
     children = {process.pid for process in descendants(up.service.pid)}
-    assert {pids["broker"], pids["aggregator"], *pids["consumer"]} <= children
+    assert {pids["broker"], pids["aggregator"], pids["producer"], *pids["consumer"]} <= children
     assert up.service.ready_file.stat().st_mode & 0o777 == 0o600
     assert up.service.http("/readyz")[0] == 200
     assert up.service.out.splitlines() == [f"AMQP {ready['amqp_url']}", f"HTTP {ready['http_url']}"]
+    assert ready["http_url"] not in up.service.err
     status = up.site.command("status", "--json").json
     assert (status["consumers"], status["slots"]) == (2, 2)
     up.answers("ready")
@@ -118,6 +124,17 @@ def test_a_killed_aggregator_is_started_again_at_the_same_address(up: Up) -> Non
     assert up.site.command("status", "ready").code == 0
 
 
+def test_a_killed_producer_service_is_started_again_and_schedules_what_is_detached(up: Up) -> None:
+    victim = up.now()["pids"]["producer"]
+    os.kill(victim, signal.SIGKILL)
+    up.healed("producer", victim)
+    job = pi("producer-healed", blocks=64)
+    words = ("run", job.file(up.site.folder), "--detach", "--quiet")
+    assert up.site.command(*words).out == f"{job.run}\n"
+    ended = up.site.command("wait", job.run, "--json")
+    assert (ended.code, ended.json["digest"]) == (0, job.digest)
+
+
 def test_a_killed_broker_is_started_again_at_the_same_address(up: Up) -> None:
     before = up.now()
     os.kill(before["pids"]["broker"], signal.SIGKILL)
@@ -144,6 +161,68 @@ def test_ctrl_c_leaves_no_process_and_no_file_even_of_a_killed_consumer(tmp_path
             assert not [process for process in everything if process.alive()]
             assert list(Path(temporary).iterdir()) == []
             assert not up.service.ready_file.exists()
+
+
+def test_with_monitoring_a_prometheus_watches_broker_and_aggregator_and_ends_with_them(
+    tmp_path: Path,
+) -> None:
+    require_rabbitmq()
+    require_prometheus()
+    with tempfile.TemporaryDirectory(prefix="mc-") as temporary:
+        up = Up(tmp_path, temporary, "--monitoring")
+        with up.site:
+            url, victim = up.ready["prometheus_url"], up.ready["pids"]["prometheus"]
+            assert up.service.out.splitlines()[2:] == [f"Prometheus {url}"]
+            jobs = {"montemq", "rabbitmq", "rabbitmq_queues"}
+            eventually(lambda: jobs == healthy(url), "everything is scraped")
+            assert value(url, "montemq_aggregator_active") == 1
+            assert value(url, 'rabbitmq_detailed_queue_consumers{queue="mc.results.q"}') == 1
+            assert names(url, "alert") == set(re.findall(r"alert: (\w+)", read("alerts.yml")))
+            assert names(url, "record") == set(re.findall(r"record: (\S+)", read("rules.yml")))
+            assert runbook_links(url)[0] == f"{up.ready['http_url']}/runbook#runmissed"
+            assert '<h2 id="runmissed">' in up.service.http("/runbook")[1]
+            os.kill(victim, signal.SIGKILL)
+            pids = up.healed("Prometheus", victim)["pids"]
+            assert value(url, "max_over_time(montemq_aggregator_active[1h])") == 1
+            everything = descendants(up.service.pid)
+            assert pids["prometheus"] in {process.pid for process in everything}
+            up.service.send(signal.SIGINT)
+            assert up.service.wait(30).code == 0
+            assert not [process for process in everything if process.alive()]
+            assert list(Path(temporary).iterdir()) == []
+
+
+def runbook_links(url: str) -> list[str]:
+    """Return where the alerts of a Prometheus lead to."""
+    groups = asked(url, "rules", type="alert")["groups"]
+    return [rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"]]
+
+
+def healthy(url: str) -> set[str]:
+    """Return the jobs whose targets answered, in the words of a Prometheus."""
+    targets = asked(url, "targets")["activeTargets"]
+    return {target["labels"]["job"] for target in targets if target["health"] == "up"}
+
+
+def test_monitoring_without_prometheus_is_said_and_everything_else_starts(tmp_path: Path) -> None:
+    require_rabbitmq()
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    for folder in os.environ["PATH"].split(os.pathsep)[::-1]:
+        for program in Path(folder).glob("*"):
+            (bare / program.name).unlink(missing_ok=True)
+            (bare / program.name).symlink_to(program)
+    (bare / "prometheus").unlink(missing_ok=True)
+    env = environment(PATH=str(bare))
+    words = ("up", "--consumers", "0", "--monitoring", "--data-dir", "data")
+    service = Service(words, tmp_path, env)
+    assert service.ready(READY_SECONDS).keys() == {"amqp_url", "http_url", "pids"}
+    assert service.err.splitlines()[0] == (
+        "montemq: Prometheus is not installed, so there is no monitoring: install it with "
+        "`apt-get install prometheus` or from https://prometheus.io/download"
+    )
+    service.send(signal.SIGTERM)
+    assert service.wait(30).code == 0
 
 
 def test_an_http_address_that_is_taken_is_wrong_usage_and_nothing_is_started(
@@ -185,7 +264,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path, words: list[str]) -> None:
         encoding="utf-8",
     )
     env = environment() | {"PYTHONPATH": f"{environment()['PYTHONPATH']}{os.pathsep}{tmp_path}"}
-    ended: Ended = Program((), tmp_path, env, module="asked").wait(20)
+    ended: Ended = Program((), tmp_path, env, module="asked").wait()
     loaded = set(ended.err.splitlines()[-1].split())
     assert "ops.cli" in loaded
     heavy = {"numpy", "pydantic", "aio_pika", "aiormq", "pika", "aiohttp", "rich", "msgpack"}

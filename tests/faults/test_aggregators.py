@@ -77,7 +77,7 @@ def test_an_aggregator_that_was_stopped_replaced_and_woken_again_exits_without_h
     site.assert_answer(job, run.wait())
     before = site.contents()
     first.send(signal.SIGCONT)
-    ended = first.wait(20)
+    ended = first.wait()
     assert ended.code == 1
     assert "another aggregator has taken the store" in ended.err.splitlines()[-1]
     assert site.contents() == before
@@ -96,7 +96,7 @@ def test_an_aggregator_that_slept_while_nothing_happened_exits_as_well_when_it_w
     first.send(signal.SIGSTOP)
     takes_over(second)
     first.send(signal.SIGCONT)
-    ended = first.wait(20)
+    ended = first.wait()
     assert ended.code == 1
     assert "another aggregator has taken the store" in ended.err.splitlines()[-1]
 
@@ -111,7 +111,7 @@ def test_an_aggregator_with_another_store_refuses_to_start_unless_it_is_told_to_
     assert first.wait().code == 0
     other = site.folder / "other.sqlite"
     for _ in range(2):  # a refusal does not make the broker forget
-        refused = site.aggregator(store=other).wait(20)
+        refused = site.aggregator(store=other).wait()
         assert refused.code == 1
         sentence = refused.err.splitlines()[-1]
         assert sentence.startswith("montemq: the runs of this broker live in store ")
@@ -176,7 +176,7 @@ def test_partials_from_before_a_restore_are_refused_when_the_run_id_has_another_
         channel.cancel()
     assert replayed == 8
     name = 'montemq_messages_rejected_total{reason="wrong_definition"}'
-    eventually(lambda: aggregator.metric(name) == 8, "all are refused", 10)
+    eventually(lambda: aggregator.metric(name) == 8, "all are refused")
     assert site.samples("same-id") == 0
     assert site.rows("SELECT * FROM segments") == []
     site.consumer().ready()

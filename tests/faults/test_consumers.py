@@ -2,12 +2,14 @@
 
 import os
 import signal
+import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pika
 
 from ops.child_process import descendants
-from ops.private_broker import PrivateBroker
+from ops.private_broker import LOOPBACK, PrivateBroker
 from protocol.definition import Lane
 from protocol.settings import Broker
 from protocol.topology import topology, work_queue
@@ -39,15 +41,15 @@ def test_sigterm_lets_the_running_chunk_finish_and_gives_back_the_rest(site: Sit
     )
     assert consumer.running
     job.open()
-    assert consumer.wait(10).code == 0
-    eventually(lambda: site.samples(job.run) == 2 * 512, "both chunks are merged", 10)
+    assert consumer.wait().code == 0
+    eventually(lambda: site.samples(job.run) == 2 * 512, "both chunks are merged")
     assert len(job.waiting()) == 2  # and nothing else was begun
     site.consumer().ready()
     site.assert_answer(job, run.wait())
     # Merged once and acknowledged: nothing was computed a second time.
     assert aggregator.metric('montemq_results_total{outcome="merged"}') == 64
     assert aggregator.metric('montemq_results_total{outcome="duplicate"}') == 0
-    eventually(lambda: waiting_in(site.broker, QUEUE) == 0, "no chunk is left", 10)
+    eventually(lambda: waiting_in(site.broker, QUEUE) == 0, "no chunk is left")
 
 
 def test_a_second_signal_does_not_wait_for_the_running_chunk(site: Site) -> None:
@@ -60,7 +62,7 @@ def test_a_second_signal_does_not_wait_for_the_running_chunk(site: Site) -> None
     consumer.send(signal.SIGINT)
     consumer.says("draining")
     consumer.send(signal.SIGINT)
-    assert consumer.wait(5).code == 0
+    assert consumer.wait().code == 0
     job.open()
     site.consumer().ready()
     site.assert_answer(job, run.wait())
@@ -108,7 +110,7 @@ def test_a_consumer_goes_on_when_the_process_that_its_slots_are_forked_from_is_k
     site.assert_answer(job, run.wait())
     assert consumer.running
     consumer.send(signal.SIGTERM)
-    assert consumer.wait(10).code == 0
+    assert consumer.wait().code == 0
 
 
 def test_an_agent_that_is_killed_leaves_no_process_behind_even_in_the_middle_of_a_chunk(
@@ -123,16 +125,46 @@ def test_an_agent_that_is_killed_leaves_no_process_behind_even_in_the_middle_of_
     children = descendants(consumer.pid)
     assert set(job.waiting()) < {process.pid for process in children}
     consumer.kill()
-    eventually(lambda: not any(child.alive() for child in children), "all children end", 5)
+    eventually(lambda: not any(child.alive() for child in children), "all children end")
     job.open()
     site.consumer().ready()
     site.assert_answer(job, run.wait())
 
 
-def test_a_consumer_comes_back_when_the_broker_deletes_its_queue(
+def test_a_consumer_that_is_started_before_its_broker_waits_for_it_and_says_so_once(
     site: Site, broker: Broker
 ) -> None:
     site.aggregator().ready()
+    with socket.create_server((LOOPBACK, 0)) as closed:
+        port = closed.getsockname()[1]
+        closed.settimeout(40)
+        consumer = site.consumer(broker=replace(broker, port=port))
+        for _ in range(3):
+            closed.accept()[0].close()
+    assert consumer.err.count(f":{port}/: whoever answers there does not speak AMQP") == 1
+    with proxy(broker, port):
+        consumer.ready()
+        job = pi("waited", blocks=4)
+        site.assert_answer(job, site.run(job).wait())
+        site.close()
+
+
+def test_a_consumer_that_waits_for_its_broker_ends_when_it_is_told_to(
+    site: Site, broker: Broker
+) -> None:
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port = taken.getsockname()[1]
+    consumer = site.consumer(broker=replace(broker, port=port))
+    consumer.says(f":{port}/: Connection refused; trying again")
+    consumer.send(signal.SIGTERM)
+    assert consumer.wait().code == 0
+
+
+def test_a_consumer_comes_back_when_the_broker_deletes_its_queue(
+    site: Site, broker: Broker
+) -> None:
+    aggregator = site.aggregator()
+    aggregator.ready()
     consumer = site.consumer()
     consumer.ready()
     with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
@@ -146,6 +178,33 @@ def test_a_consumer_comes_back_when_the_broker_deletes_its_queue(
     job = pi("queue-deleted", blocks=40)
     site.assert_answer(job, site.run(job).wait())
     assert consumer.running
+    # The consumer tells of it within seconds, and of what it has computed.
+    for name, amount in (
+        ("montemq_host_broker_cancels_total", 1),
+        ("montemq_host_samples_total", job.samples),
+        ('montemq_model_samples_total{model="pi"}', job.samples),
+    ):
+        eventually(lambda n=name, a=amount: aggregator.metric(n) == a, f"{name} is {amount}")
+    assert aggregator.metric("montemq_host_reconnections_total") >= 1
+
+
+def test_a_consumer_with_other_bits_tells_the_aggregator_before_it_ends(site: Site) -> None:
+    aggregator = site.aggregator()
+    aggregator.ready()
+    record = site.folder / "record.json"
+    record.write_text("{}", encoding="ascii")
+    (site.folder / "sitecustomize.py").write_text(
+        "import pathlib\nfrom consumer import golden\n"
+        f"golden.RECORD = pathlib.Path({str(record)!r})\n",
+        encoding="ascii",
+    )
+    consumer = site.consumer(path=str(site.folder))
+    assert consumer.wait(60).code == 1
+    assert "gives other bits on this machine than on record" in consumer.err
+    eventually(
+        lambda: aggregator.metric("montemq_host_golden_failed") == 1, "the aggregator shows it"
+    )
+    assert aggregator.metric("montemq_host_consumers") == 0
 
 
 def test_everybody_comes_back_when_the_broker_ends_every_connection_in_order(

@@ -44,6 +44,7 @@ from protocol.topology import (
     work_queue,
 )
 from tests.support.real_broker import reset
+from tests.support.run_values import leader
 from tests.support.stack_hostile import Hostile, changed, hostile, send
 from tests.support.stack_jobs import GateJob, gate
 from tests.support.stack_processes import Program, Service, eventually
@@ -88,7 +89,7 @@ class Scene:
         epoch = self.aggregator.metric("montemq_store_epoch")
         assert self.run.running
         self.job.open()
-        self.site.assert_answer(self.job, self.run.wait(15))
+        self.site.assert_answer(self.job, self.run.wait())
         assert self.aggregator.running
         assert self.consumer.running
         assert self.aggregator.metric("montemq_store_epoch") == epoch == 1
@@ -185,6 +186,10 @@ def test_hostile_telemetry_is_refused_and_counted(scene: Scene) -> None:
         changed(telemetry, "invalid", "a state of its own", state="evil"),
         changed(telemetry, "invalid", "NaN slots", slots=float("nan")),
         changed(telemetry, "invalid", "a wildcard", pool="*"),
+        *hostile(leader()),
+        changed(leader(), "invalid", "negative runs", runs=-1),
+        changed(leader(), "invalid", "a number for a truth", first=1),
+        changed(leader(), "invalid", "a path for a host", host="../h"),
     ]
     scene.send(TELEMETRY, "guest", messages)
     scene.goes_on()
@@ -284,8 +289,10 @@ def test_hostile_dead_letters_are_refused_and_counted(scene: Scene) -> None:
 def events_of(job: GateJob) -> tuple[Progress, Finished]:
     """Return honest events to be spoilt."""
     progress = Progress(
-        run=job.run, epoch=1, sequence=2**40, cells=(CellProgress(cell=0, merged=((0, 1),)),),
-        failed_attempts=(), slots=1, consumers=1, merged_blocks=1, cpu_seconds=0.0,
+        run=job.run, epoch=1, sequence=2**40,
+        cells=(CellProgress(cell=0, merged=((0, 1),), cost=1e12),),
+        failed_attempts=(), slots=1, consumers=1, merged_blocks=1, expected_blocks=1,
+        cpu_seconds=0.0,
         headline=Headline(output="mean", mean=0.5, standard_error=None),
     )  # fmt: skip
     finished = Finished(
@@ -321,9 +328,14 @@ def test_progress_beyond_the_run_or_of_another_run_stops_no_producer(scene: Scen
     progress, _ = events_of(scene.job)
     merged = ((0, BLOCKS),)
     messages = [
-        changed(progress, "", "another cell", cells=({"cell": 9, "merged": merged},)),
-        changed(progress, "", "too far", cells=({"cell": 0, "merged": ((BLOCKS, 2**32),)},)),
-        changed(progress, "", "another run", run="x", cells=({"cell": 0, "merged": merged},)),
+        changed(
+            progress, "", what, run=run, cells=({"cell": cell, "merged": ranges, "cost": 1e12},)
+        )
+        for what, run, cell, ranges in (
+            ("another cell", scene.job.run, 9, merged),
+            ("too far", scene.job.run, 0, ((BLOCKS, 2**32),)),
+            ("another run", "x", 0, merged),
+        )
     ]
     send(scene.site.broker, EVENTS, progress_key(scene.job.run), messages)
     scene.goes_on()

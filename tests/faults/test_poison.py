@@ -47,7 +47,7 @@ def test_properties_that_are_no_utf8_stop_nobody(site: Site, exchange: str, key:
     ]
     send(site.broker, exchange, key, messages)
     job.open()
-    site.assert_answer(job, run.wait(15))
+    site.assert_answer(job, run.wait())
     assert aggregator.metric("montemq_store_epoch") == 1
     assert "trying again" not in aggregator.err + consumer.err + run.err
 

@@ -3,85 +3,27 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import aiohttp
-import aiormq
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from aggregator.identity import WrongStoreError
-from aggregator.service import Aggregator, Settings
 from protocol import topology
 from protocol.amqp_aio import Delivery, Link
 from protocol.errors import NoAggregatorError
-from protocol.messages import Finished, Progress, decode
+from protocol.messages import Finished, Progress, StoreIdentity, decode
 from protocol.rpc_messages import (
     ErrorReply,
     Missing,
     Results,
     ResultsRequest,
-    Status,
     StatusRequest,
 )
 from protocol.settings import Broker
 from tests.support.run_values import RUN, declare, definition, failure, partial, telemetry
+from tests.support.running_aggregator import SECONDS, Running, running
 
-SECONDS = 20.0
 SPANS = ((0, 32), (32, 48), (48, 72), (72, 108))
-
-
-@dataclass
-class Running:
-    """An aggregator that serves, and a link to the broker beside it."""
-
-    service: Aggregator
-    url: str
-    link: Link
-
-    async def rejected(self) -> dict[str, float]:
-        async with aiohttp.ClientSession() as client, client.get(f"{self.url}/metrics") as answer:
-            text = await answer.text()
-        return {
-            sample.labels["reason"]: sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name == "montemq_messages_rejected_total" and sample.value
-        }
-
-    async def send(self, exchange: str, key: str, body: bytes, **properties: Any) -> None:
-        """Publish whatever bytes."""
-        channel = await self.link._channel.get_underlay_channel()
-        await channel.basic_publish(
-            body,
-            exchange=exchange,
-            routing_key=key,
-            properties=aiormq.spec.Basic.Properties(**properties),
-        )
-
-    async def ask(self, within: float = SECONDS) -> Status:
-        answer: Status = await self.link.call(StatusRequest(), Status, within)
-        return answer
-
-
-@asynccontextmanager
-async def running(broker: Broker, store: Path) -> AsyncIterator[Running]:
-    service = Aggregator(Settings(broker, store))
-    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(service.run(ready.set_result))
-    try:
-        async with asyncio.timeout(SECONDS):
-            await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-        async with await Link.open(broker, "test") as link:
-            yield Running(service, ready.result(), link)
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
 
 
 @pytest.fixture
@@ -200,3 +142,21 @@ async def test_another_store_is_refused_by_name(broker: Broker, tmp_path: Path) 
     with pytest.raises(WrongStoreError, match=r"two\.sqlite is store \w+; give the right --store"):
         async with running(broker, tmp_path / "two.sqlite"):
             pass
+
+
+async def test_adopting_forgets_every_store_that_the_broker_has_known(
+    broker: Broker, tmp_path: Path
+) -> None:
+    async with await Link.open(broker, "test") as link:
+        for store in ("a", "b", "b"):
+            await link.publish("", topology.STORE_QUEUE, StoreIdentity(store=store * 32))
+    with pytest.raises(WrongStoreError, match="live in store aaaa"):
+        async with running(broker, tmp_path / "mine.sqlite"):
+            pass
+    async with running(broker, tmp_path / "mine.sqlite", adopt_store=True):
+        pass
+    async with running(broker, tmp_path / "mine.sqlite"):
+        pass
+    async with await Link.open(broker, "test") as link:
+        assert await link.get(topology.STORE_QUEUE) is not None
+        assert await link.get(topology.STORE_QUEUE) is None

@@ -2,17 +2,26 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import aio_pika
+import aiormq.connection
+import pamqp.commands
+import pamqp.decode
 import pytest
+from aiormq.connection import FrameReceiver
+from pamqp.base import BasicProperties
 
 from protocol import amqp_aio, topology
 from protocol.amqp_aio import Delivery, Link
+from protocol.amqp_aio_wire import Receiver, Wire
 from protocol.definition import Lane
 from protocol.errors import (
+    BrokerError,
     BrokerRefusedError,
     BrokerUnreachableError,
     ConnectionLostError,
@@ -23,7 +32,7 @@ from protocol.errors import (
     TopologyMissingError,
     UnroutableError,
 )
-from protocol.messages import StoreIdentity
+from protocol.messages import StoreIdentity, decode
 from protocol.rpc_messages import ErrorCode, ErrorReply, Status, StatusRequest
 from protocol.settings import Broker
 
@@ -123,7 +132,7 @@ async def aggregator(
 
 
 def status_reply(clock: float) -> Status:
-    return Status(runs=(), slots=0, consumers=0, clock=clock, store="s")
+    return Status(runs=(), total=0, slots=0, consumers=0, clock=clock, store="s")
 
 
 # Connecting
@@ -168,6 +177,22 @@ async def test_something_that_never_answers_is_given_up(
                 await Link.open(silent, "test")
 
 
+async def test_a_cancellation_that_comes_just_as_it_is_connected_is_not_lost(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = Wire.connect
+
+    async def connect_and_cancel(wire: Wire) -> bool:
+        connected: bool = await connect(wire)
+        opening.cancel()
+        return connected
+
+    monkeypatch.setattr(Wire, "connect", connect_and_cancel)
+    opening = asyncio.ensure_future(Link.open(broker, "test"))
+    await asyncio.wait([opening], timeout=SECONDS)
+    assert opening.cancelled()
+
+
 async def test_a_wrong_password_is_named_and_not_shown(broker: Broker) -> None:
     wrong = replace(broker, password="s3cret-word")  # noqa: S106 - it is wrong
     with pytest.raises(BrokerRefusedError, match="user 'guest': wrong user or password") as refused:
@@ -207,10 +232,12 @@ async def test_a_queue_that_exists_is_found_without_harming_the_link(link: Link)
     assert not link.closed.is_set()
 
 
-async def test_a_missing_queue_says_what_to_run(link: Link) -> None:
-    with pytest.raises(TopologyMissingError, match=r"no queue 'no\.q'.* `montemq broker init`"):
-        await link.expect("no.q")
-    await closed(link)
+async def test_a_missing_queue_says_what_to_run_and_does_not_harm_the_link(link: Link) -> None:
+    for _ in range(2):
+        with pytest.raises(TopologyMissingError, match=r"no queue 'no\.q'.* `montemq broker init`"):
+            await link.expect("no.q")
+    await link.expect(topology.RESULTS_QUEUE)
+    assert not link.closed.is_set()
 
 
 @pytest.mark.parametrize("what", ["consume", "get", "publish", "subscribe"])
@@ -236,17 +263,65 @@ async def test_a_lock_has_one_holder_and_falls_with_its_connection(
                 await link.lock("test.lock")
         assert not link.closed.is_set()
 
-    async def free() -> bool:
-        try:
-            await link.lock("test.lock")
-        except LockedError:
-            return False
-        return True
+    await eventually(lambda: link.try_lock("test.lock"))
 
-    await eventually(free)
+
+async def test_a_lock_that_is_given_back_is_free_and_looking_at_it_takes_nothing(
+    link: Link, broker: Broker
+) -> None:
+    async with await Link.open(broker, "holder") as holder:
+        assert not await link.is_locked("test.lock")
+        assert await holder.try_lock("test.lock")
+        assert [await each.is_locked("test.lock") for each in (link, holder)] == [True, True]
+        assert not await link.try_lock("test.lock")
+        await holder.unlock("test.lock")
+        assert not await link.is_locked("test.lock")
+        assert await link.try_lock("test.lock")
+        assert await holder.is_locked("test.lock")
+        assert not holder.closed.is_set()
+    assert not link.closed.is_set()
+
+
+async def test_very_many_locks_take_no_channel_each(link: Link) -> None:
+    names = [f"test.lock.{number}" for number in range(2_100)]  # RabbitMQ allows 2,047 channels
+    assert all(await asyncio.gather(*(link.try_lock(name) for name in names)))
 
 
 # Publishing
+
+
+async def test_what_is_sent_without_waiting_is_told_of_as_what_is_published(link: Link) -> None:
+    told: list[BrokerError | None] = []
+    link.send(topology.RESULTS, topology.partial_key("guest"), WORD, told.append)
+    link.send(topology.WORK, "no.queue", WORD, told.append)
+
+    async def both() -> bool:
+        return len(told) == 2
+
+    await eventually(both)
+    assert {type(error) for error in told} == {type(None), UnroutableError}
+    assert await depth(link, topology.RESULTS_QUEUE) == 1
+
+
+async def test_what_comes_while_a_link_rests_is_read_afterwards_and_in_order(link: Link) -> None:
+    seen: list[Delivery] = []
+    await link.consume(topology.RESULTS_QUEUE, seen.append, no_ack=True)
+    loop = asyncio.get_running_loop()
+    began, until = loop.time(), []
+    link.rest(0.3)
+    link.rest(60.0)  # makes it no longer
+    for word in words(20):
+        link.send(
+            topology.RESULTS, topology.partial_key("guest"), word,
+            lambda _: until.append(loop.time()),
+        )  # fmt: skip
+
+    async def all_are_here() -> bool:
+        return len(seen) == 20 and len(until) == 20
+
+    await eventually(all_are_here)
+    assert min(until) - began >= 0.3
+    assert [decode(one.type, one.body, StoreIdentity) for one in seen] == words(20)
 
 
 async def test_a_published_message_is_in_its_queue_once_confirmed(link: Link) -> None:
@@ -422,6 +497,29 @@ async def test_a_publish_without_its_confirm_is_an_error_when_the_connection_is_
         assert len(confirmed) <= await depth(again, topology.STORE_QUEUE) <= len(tasks)
 
 
+async def test_a_broker_that_falls_silent_is_lost_and_cancels_nobody(broker: Broker) -> None:
+    told: list[BrokerError | None] = []
+    async with proxy(replace(broker, heartbeat=1)) as (between, through):
+        link = await Link.open(through, "test")
+        between.confirms_may_pass.clear()
+        link.send("", topology.STORE_QUEUE, WORD, told.append)
+        async with asyncio.timeout(3 * SECONDS):
+            with pytest.raises(ConnectionLostError, match="nothing came from it for too long"):
+                await link.publish("", topology.STORE_QUEUE, WORD)
+        await link.close()
+    assert [type(error) for error in told] == [ConnectionLostError]
+    assert link.reason == "nothing came from it for too long"
+
+
+async def test_a_message_that_has_no_form_leaves_confirms_where_they_belong(link: Link) -> None:
+    with pytest.raises(ValueError, match="allowed are 255"):
+        await link.publish("", topology.STORE_QUEUE, WORD, correlation_id="x" * 300)
+    async with asyncio.timeout(SECONDS):
+        await link.publish("", topology.STORE_QUEUE, WORD)
+        with pytest.raises(UnroutableError):
+            await link.publish("", "no.such.queue", WORD)
+
+
 async def test_a_link_can_be_closed_twice(broker: Broker) -> None:
     link = await Link.open(broker, "test")
     await link.close()
@@ -453,7 +551,8 @@ async def test_each_of_many_calls_gets_its_own_answer(link: Link, broker: Broker
         )
     order = [request.body for request in reversed(held)]
     for number, reply in enumerate(answers):
-        assert order[int(reply.clock)].endswith(f"r{number}".encode())
+        request = decode(StatusRequest.type, order[int(reply.clock)], StatusRequest)
+        assert request.run == f"r{number}"
 
 
 async def test_a_refusal_is_an_answer_and_nonsense_is_refused(link: Link, broker: Broker) -> None:
@@ -498,3 +597,21 @@ async def test_a_request_that_nobody_waits_for_expires(link: Link, broker: Broke
     async with aggregator(broker, take) as serving:
         await link.call(StatusRequest(run="second"), Status, within=SECONDS)
     assert len(late) == 1
+
+
+async def test_another_connection_of_the_process_stays_as_its_library_has_made_it(
+    broker: Broker, link: Link
+) -> None:
+    assert aiormq.connection.FrameReceiver.__module__ == "aiormq.connection"
+    assert pamqp.decode.METHODS["shortstr"] is pamqp.decode.short_str
+    assert pamqp.commands.Basic.Properties.unmarshal is BasicProperties.unmarshal
+    async with await aio_pika.connect(broker.url) as plain:
+        channel = await plain.channel()
+        raw = await channel.get_underlay_channel()
+        assert type(raw.connection) is aiormq.connection.Connection
+        queue = await channel.declare_queue("", exclusive=True)
+        await link.publish("", queue.name, WORD)
+        got = await queue.get(timeout=SECONDS)
+        assert decode(got.type, got.body, StoreIdentity) == WORD
+        receivers = [each for each in gc.get_objects() if isinstance(each, FrameReceiver)]
+        assert {type(each) for each in receivers} >= {FrameReceiver, Receiver}

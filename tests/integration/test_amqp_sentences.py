@@ -14,6 +14,7 @@ from protocol.amqp_aio import Link
 from protocol.amqp_probe import probe
 from protocol.errors import BrokerError, BrokerRefusedError, BrokerUnreachableError
 from protocol.settings import Broker
+from protocol.topology import topology
 
 SECONDS = 0.5
 
@@ -118,3 +119,20 @@ def test_a_missing_virtual_host(broker: Broker) -> None:
     assert type(one) is type(other) is BrokerRefusedError
     # aiormq does not pass on what the broker says of it.
     assert str(other) == f"{one} (NOT_ALLOWED - vhost nowhere not found)"
+
+
+def test_of_a_cluster_the_next_node_is_taken_where_one_does_not_answer(broker: Broker) -> None:
+    nodes = replace(NOWHERE, others=(("127.0.0.1", 2), (broker.host, broker.port)))
+
+    async def works() -> bool:
+        async with await Link.open(nodes, "test") as link:
+            return not await link.missing_queues(topology())
+
+    assert asyncio.run(works())
+    assert probe(nodes) == probe(broker)
+
+
+def test_of_a_cluster_without_a_node_that_answers_the_last_one_is_named() -> None:
+    assert_both_say(
+        replace(NOWHERE, others=(("127.0.0.1", 2),)), BrokerUnreachableError, "Connection refused"
+    )

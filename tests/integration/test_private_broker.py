@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from pathlib import Path
 import pytest
 from pika.exceptions import ProbableAuthenticationError
 
-from ops import broker_directory
+from ops import rabbitmq_programs
 from ops.broker_directory import BrokerDirectory
 from ops.child_process import Process, descendants
 from ops.private_broker import PrivateBroker, free_port
@@ -90,10 +92,10 @@ def stored(node: PrivateBroker, queue: str) -> bytes:
 
 def listening_addresses(pid: int) -> set[str]:
     """Return the local addresses, in hex, of all sockets that a process listens on."""
-    inodes = {
-        str(fd.readlink()).removeprefix("socket:[").removesuffix("]")
-        for fd in Path(f"/proc/{pid}/fd").iterdir()
-    }
+    inodes = set()
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            inodes.add(str(fd.readlink()).removeprefix("socket:[").removesuffix("]"))
     rows = [
         line.split()
         for table in ("tcp", "tcp6", "udp", "udp6")
@@ -151,12 +153,38 @@ def _started(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
 
 
-def test_it_listens_on_loopback_only(private_broker: PrivateBroker) -> None:
-    pids = [private_broker.pid, *(child.pid for child in descendants(private_broker.pid))]
+def assert_loopback_alone(node: PrivateBroker, *ports: int) -> None:
+    """Check that a node listens on these ports, and nowhere but on loopback."""
+    pids = [node.pid, *(child.pid for child in descendants(node.pid))]
     addresses = set.union(*map(listening_addresses, pids))
     loopback = socket.inet_aton("127.0.0.1")[::-1].hex().upper()
-    assert f"{loopback}:{private_broker.port:04X}" in addresses
+    assert {f"{loopback}:{port:04X}" for port in ports} <= addresses
     assert {address.partition(":")[0] for address in addresses} == {loopback}
+
+
+def test_it_listens_on_loopback_only(private_broker: PrivateBroker) -> None:
+    assert private_broker.metrics_port is None
+    assert_loopback_alone(private_broker, private_broker.port)
+
+
+def test_it_serves_metrics_where_asked_for_on_loopback_only_and_at_the_same_port() -> None:
+    with PrivateBroker.start(metrics=True) as node:
+        port = node.metrics_port
+        assert port is not None
+        # The plug-in listens a moment after AMQP does.
+        eventually(lambda: "rabbitmq_build_info{" in page_at(port))
+        assert_loopback_alone(node, node.port, port)
+        node.restart()
+        eventually(lambda: "rabbitmq_build_info{" in page_at(port))
+
+
+def page_at(port: int) -> str:
+    """Return the page of metrics, empty while nobody listens."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
+            return str(page.read().decode())
+    except urllib.error.URLError:
+        return ""
 
 
 def test_rabbitmq_s_helper_that_starts_epmd_cannot(tmp_path: Path) -> None:
@@ -244,6 +272,9 @@ def test_the_node_ends_with_a_killed_parent(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.skipif(
+    rabbitmq_programs.TREE_VARIABLE in os.environ, reason="only root can mount another release"
+)
 def test_an_ordinary_user_can_run_it(tmp_path: Path) -> None:
     # pytest's own directories are closed to other users.
     home = Path(f"/tmp/{tmp_path.parent.name}-{os.getpid()}")  # noqa: S108 - made here, with its mode
@@ -273,11 +304,36 @@ def test_without_rabbitmq_one_sentence_says_what_to_install(
     wrapper = tmp_path / "rabbitmq-server"  # as Debian has on PATH: no use without the rest
     wrapper.write_text("#!/bin/sh\n")
     wrapper.chmod(0o755)
-    monkeypatch.setattr(broker_directory, "SERVER_PLACES", ("/nowhere/rabbitmq-server",))
+    monkeypatch.setattr(rabbitmq_programs, "SERVER_PLACES", ("/nowhere/rabbitmq-server",))
+    monkeypatch.delenv(rabbitmq_programs.TREE_VARIABLE, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError) as caught:
         PrivateBroker.start()
     assert str(caught.value).startswith("RabbitMQ is not installed: install it with `apt-get")
     assert "\n" not in str(caught.value)
     (tmp_path / "rabbitmq-env").touch()
-    assert broker_directory.find_server() == str(wrapper)
+    assert rabbitmq_programs.find_server() == str(wrapper)
+
+
+def test_a_directory_without_another_release_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(rabbitmq_programs.TREE_VARIABLE, str(tmp_path))
+    with pytest.raises(UsageError, match="holds no /usr/lib/rabbitmq/bin/rabbitmq-server: unset"):
+        PrivateBroker.start()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount another release")
+def test_the_programs_of_another_release_see_their_own_usr_and_nobody_else_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "usr/lib/rabbitmq/bin/rabbitmq-server"
+    program.parent.mkdir(parents=True)
+    monkeypatch.setenv(rabbitmq_programs.TREE_VARIABLE, str(tmp_path))
+    program.write_text("a program of another release")
+    command = list(rabbitmq_programs.rabbitmq_command())
+    # The shell that mounts is still the system's: it can read the other program by itself.
+    command[6] = command[6].replace('exec "$@"', 'read -r text <"$1"; echo "$text"')
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.stdout.strip() == "a program of another release", done.stderr
+    assert str(tmp_path) not in Path("/proc/mounts").read_text()

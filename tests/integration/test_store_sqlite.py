@@ -2,12 +2,15 @@
 
 import sqlite3
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from aggregator.books import RunBooks
+from aggregator.cells import Ending
+from aggregator.history import NewPoint, Point, thinned
 from aggregator.ledger import Ledger
 from aggregator.result import digest
 from aggregator.store.sqlite import StaleEpochError, Store
@@ -16,6 +19,7 @@ from protocol.errors import StoreError
 from protocol.histogram import Tally
 from protocol.messages import FailureKind, Partial, decode, encode
 from protocol.model import moments
+from protocol.results import EndedBy
 from protocol.statistics import collect
 from tests.support.run_values import RUN, declare, definition, failure, partial
 
@@ -108,9 +112,11 @@ def test_every_field_of_a_definition_survives(store: Store) -> None:
         controls=("c",),
         bump={"f": 0.5},
         quantiles=(0.01, 0.5),
-        stop=Stop(samples=100_000, confidence=0.99),
+        stop=Stop(
+            samples=100_000, confidence=0.99, standard_error=0.1, outputs=("b_bump",), seconds=5.5
+        ),
     )
-    books = RunBooks(RUN, of, "pool2", Lane.HIGH, NOW, term=2**31)
+    books = RunBooks(RUN, of, "pool2", Lane.HIGH, NOW, term=2**31, name="nightly-{date}")
     ledger = Ledger(store.take_over())
     ledger.changes.runs[RUN] = books
     ledger.changes.declared.add(RUN)
@@ -155,7 +161,7 @@ def test_failures_of_a_reopened_run_are_forgotten(store: Store) -> None:
     books = store.books(RUN)
     assert books is not None
     assert len(books.failures) == 3
-    ledger.reopen(books)
+    ledger.reopen(books, NOW)
     ledger.failure(failure(of, 0, 4, attempt=9), NOW)
     store.commit(ledger.take_changes(), ledger.epoch)
     [found] = store.active_runs()
@@ -187,7 +193,7 @@ def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     Store(path).close()
     database = sqlite3.connect(path)
     database.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="has schema 99, this montemq knows 1"):
+    with pytest.raises(StoreError, match="has schema 99, this montemq knows 5"):
         Store(path)
     assert database.execute("PRAGMA user_version").fetchone()[0] == 99
     database.close()
@@ -202,6 +208,33 @@ def test_a_path_that_cannot_be_used_is_named_in_one_sentence(tmp_path: Path) -> 
         assert str(wrong) in str(refused.value)
         assert "\n" not in str(refused.value)
     assert (tmp_path / "file").read_text().startswith("this is no database")
+
+
+def test_a_store_from_before_cells_could_end_early_goes_on_where_it_was(
+    path: Path, store: Store
+) -> None:
+    of = definition(32, cells=2)
+    ledger = Ledger(store.take_over())
+    ledger.declare(declare(of), NOW)
+    ledger.partial(partial(of, 0, 32), NOW)
+    ledger.partial(partial(of, 0, 8, 1), NOW)
+    store.commit(ledger.take_changes(), ledger.epoch)
+    older = path.with_name("older.sqlite")
+    scripts = files("aggregator.store") / "migrations"
+    database = sqlite3.connect(older)
+    database.executescript((scripts / "001_initial.sql").read_text(encoding="utf-8"))
+    database.execute("ATTACH ? AS newer", [str(path)])
+    for table in ("store", "runs", "cells", "segments"):
+        columns = ", ".join(row[1] for row in database.execute(f"PRAGMA main.table_info({table})"))
+        database.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM newer.{table}")  # noqa: S608
+    database.execute("PRAGMA user_version = 1")
+    database.commit()
+    database.close()
+    with Store(older) as again:
+        [books] = again.active_runs()
+    assert books == ledger.active[RUN]
+    assert [cell.ending for cell in books.cells] == [Ending(EndedBy.SAMPLES, 32), None]
+    assert (books.opened, books.expected_blocks) == (NOW, 64)
 
 
 # Epochs
@@ -229,3 +262,76 @@ def test_who_was_replaced_cannot_write_and_writes_nothing(path: Path) -> None:
         fresh.partial(partial(of, 0, 4), NOW)
         new.commit(fresh.take_changes(), fresh.epoch)
         assert new.active_runs()[0].merged_blocks == 4
+
+
+# How estimates converged
+
+
+def recorded(ledger: Ledger, of: Definition, spans: list[tuple[int, int]]) -> None:
+    for start, stop in spans:
+        ledger.partial(partial(of, start, stop), NOW)
+        ledger.record(NOW + stop)
+
+
+def test_points_come_back_after_closing_the_file_and_new_ones_go_on_from_them(path: Path) -> None:
+    of = definition(outputs=("x", "y"))
+    with Store(path) as store:
+        ledger = Ledger(store.take_over())
+        ledger.declare(declare(of), NOW)
+        recorded(ledger, of, [(0, 2), (2, 8)])
+        changes = ledger.take_changes()
+        store.commit(changes, ledger.epoch)
+        expected = [new.point for new in changes.points]
+    with Store(path) as store:
+        assert store.history(RUN, 0) == expected
+        assert [point.samples for point in expected] == [2048, 8192]
+        assert store.history(RUN, 1) == store.history("other", 0) == []
+        ledger = Ledger(store.take_over(), store.active_runs())
+        trace = ledger.active[RUN].cells[0].trace
+        assert (trace.points, trace.samples) == (2, 8192)
+        recorded(ledger, of, [(8, 9)])
+        store.commit(ledger.take_changes(), ledger.epoch)
+        assert [point.samples for point in store.history(RUN, 0)] == [2048, 8192, 9216]
+
+
+def test_what_cannot_be_known_of_a_point_comes_back_as_unknown(store: Store) -> None:
+    ledger = Ledger(store.take_over())
+    ledger.declare(declare(definition()), NOW)
+    changes = ledger.take_changes()
+    point = Point(1, NOW, ((0.1, None), (None, None), (-0.0, 5e-324)))
+    changes.points.append(NewPoint(RUN, 0, point, None))
+    store.commit(changes, ledger.epoch)
+    assert store.history(RUN, 0) == [point]
+
+
+def test_points_beyond_the_end_of_a_cell_are_dropped(store: Store) -> None:
+    of = definition(400, stop={"standard_error": 10.0, "outputs": ("x",)})
+    ledger = Ledger(store.take_over())
+    ledger.declare(declare(of), NOW)
+    recorded(ledger, of, [(0, 31), (40, 48), (50, 60)])
+    store.commit(ledger.take_changes(), ledger.epoch)
+    assert [point.samples for point in store.history(RUN, 0)] == [31 * 1024, 39 * 1024, 49 * 1024]
+    recorded(ledger, of, [(31, 32)])
+    store.commit(ledger.take_changes(), ledger.epoch)
+    assert ledger.ended[RUN].status.samples == 32 * 1024
+    assert [point.samples for point in store.history(RUN, 0)] == [31 * 1024]
+
+
+def test_a_history_is_thinned_when_it_is_due_and_deleted_with_its_run(
+    store: Store, path: Path
+) -> None:
+    ledger = Ledger(store.take_over())
+    ledger.declare(declare(definition()), NOW)
+    changes = ledger.take_changes()
+    for samples in range(1, 401):
+        limit = 20 if samples == 400 else None
+        changes.points.append(NewPoint(RUN, 0, Point(samples, NOW, ((0.5, 0.1),)), limit))
+    store.commit(changes, ledger.epoch)
+    kept = [point.samples for point in store.history(RUN, 0)]
+    assert kept == thinned(range(1, 401), 20)
+    assert len(kept) < 22
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("PRAGMA foreign_keys = ON")
+    database.execute("DELETE FROM runs WHERE run = ?", [RUN])
+    database.close()
+    assert store.history(RUN, 0) == []

@@ -7,7 +7,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.exact import Exact, exact, exact_sum, from_float, rounded_sqrt
+from protocol.exact import Exact, column, exact, rounded_sqrt
 
 doubles = st.floats(allow_nan=False, allow_infinity=False)
 numbers = st.builds(exact, st.integers(-(2**200), 2**200), st.integers(-1000, 1000))
@@ -26,12 +26,20 @@ def test_multiplication_is_commutative_and_lossless(a: Exact, b: Exact) -> None:
     assert (a * b).fraction() == a.fraction() * b.fraction()
 
 
-@given(st.lists(doubles), st.randoms(use_true_random=False))
+@given(st.lists(doubles, min_size=1), st.randoms(use_true_random=False))
 def test_a_sum_does_not_depend_on_order(values: list[float], chance: random.Random) -> None:
-    total = exact_sum(map(from_float, values))
+    total = column(values).total()
     assert total.fraction() == sum(map(Fraction, values))
     chance.shuffle(values)
-    assert exact_sum(map(from_float, values)).to_bytes() == total.to_bytes()
+    assert column(values).total().to_bytes() == total.to_bytes()
+
+
+@given(st.lists(st.tuples(doubles, doubles), min_size=1))
+def test_a_sum_of_products_is_lossless(pairs: list[tuple[float, float]]) -> None:
+    left, right = zip(*pairs, strict=True)
+    found = column(left).dot(column(right))
+    assert found.fraction() == sum(Fraction(a) * Fraction(b) for a, b in pairs)
+    assert found.mantissa % 2 == 1 or (found.mantissa, found.shift) == (0, 0)
 
 
 @given(numbers, numbers)

@@ -21,6 +21,7 @@ REASONS = {
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,39}", fullmatch=True)
 runs = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", fullmatch=True)
+run_names = st.from_regex(r"[A-Za-z0-9{][A-Za-z0-9_{}-]{0,299}", fullmatch=True)
 consumers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}", fullmatch=True)
 words = st.from_regex(r"[A-Za-z0-9._+-]{1,64}", fullmatch=True)
 sentences = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -28,6 +29,14 @@ hashes = st.binary(min_size=32, max_size=32)
 counters = st.integers(0, 2**63 - 1)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 seconds = st.floats(0, 1e12)
+model_totals = st.fixed_dictionaries(
+    {
+        "samples": counters,
+        "seconds": seconds,
+        "chunks": st.lists(counters, min_size=12, max_size=12).map(tuple),
+    },
+    optional={"cpu_seconds": seconds},
+)
 states = st.sampled_from(["running", "finished", "failed", "cancelled"])
 lanes = st.sampled_from(["high", "normal", "low"])
 scalars = st.one_of(st.booleans(), st.integers(-(2**63), 2**63 - 1), numbers, sentences)
@@ -47,6 +56,14 @@ scope = {
     "run": runs, "definition": hashes, "attempt": st.integers(0, 2**64 - 1), "cell": cells,
     "first_block": st.integers(0, 2**31), "blocks": st.integers(1, 2**31),
 }  # fmt: skip
+limits = {"samples": st.integers(1, 2**33), "confidence": st.floats(0.5, 0.999999),
+          "seconds": st.none() | st.floats(1e-3, 1e9)}  # fmt: skip
+plain_stops = st.fixed_dictionaries({}, optional=limits)
+stops = st.fixed_dictionaries({}, optional=limits | {
+    "standard_error": st.none() | st.floats(5e-324, 1e300),
+    "relative_error": st.none() | st.floats(5e-324, 1.0),
+    "outputs": st.lists(names, max_size=3, unique=True).map(tuple),
+})  # fmt: skip
 definitions = st.fixed_dictionaries({
     "model": names, "model_version": st.integers(1, 2**31 - 1),
     "outputs": st.lists(names, min_size=1, max_size=3, unique=True).map(tuple),
@@ -57,9 +74,7 @@ definitions = st.fixed_dictionaries({
         "method": st.sampled_from(["pseudo", "antithetic"]),
         "common_random_numbers": st.booleans(),
     }),
-    "stop": st.fixed_dictionaries({}, optional={
-        "samples": st.integers(1, 2**33), "confidence": st.floats(0.5, 0.999999),
-    }),
+    "stop": plain_stops,
 })  # fmt: skip
 bumps = st.dictionaries(names, st.integers(1, 2**62) | st.floats(1e-9, 1e9), max_size=3)
 run_only = st.fixed_dictionaries({"run": runs})
@@ -71,6 +86,11 @@ estimates = st.fixed_dictionaries({
         "probability": numbers, "value": numbers, "ci_low": st.none() | numbers,
         "ci_high": st.none() | numbers,
     }), max_size=2).map(tuple),
+})  # fmt: skip
+
+shares = st.floats(0, 1e18)
+headlines = st.fixed_dictionaries({
+    "output": names, "mean": numbers, "standard_error": st.none() | numbers,
 })  # fmt: skip
 
 
@@ -106,36 +126,84 @@ BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         },
         optional={"block": st.none() | st.integers(0, 2**32 - 1)},
     ),
-    "telemetry.v1": st.fixed_dictionaries({
-        "consumer": consumers, "host": consumers, "pool": names,
-        "slots": st.integers(0, 4096), "busy": st.integers(0, 4096),
-        "state": st.sampled_from(["running", "draining", "stopped"]), "version": words,
+    "telemetry.v1": st.fixed_dictionaries(
+        {
+            "consumer": consumers, "host": consumers, "pool": names,
+            "slots": st.integers(0, 4096), "busy": st.integers(0, 4096),
+            "state": st.sampled_from(["running", "draining", "stopped"]), "version": words,
+        },
+        optional={
+            "golden": st.none() | st.sampled_from(["passed", "failed"]),
+            "suspended": st.none() | st.just("failures"),
+            "totals": st.none() | st.fixed_dictionaries({
+                "models": st.dictionaries(names, model_totals, max_size=16),
+                "failures": st.dictionaries(st.sampled_from(["crash", "timeout"]), counters),
+                "reconnections": counters, "cancels": counters,
+            }),
+        },
+    ),
+    "leader.v1": st.fixed_dictionaries({
+        "leader": consumers, "host": consumers, "version": words, "first": st.booleans(),
+        "stopped": st.booleans(), "runs": counters, "window": counters,
+        "outstanding": counters, "unconfirmed": counters, "totals": st.fixed_dictionaries({
+            "published": counters, "returned": counters,
+            "reissued": st.dictionaries(st.sampled_from(["late", "lost"]), counters),
+            "blockings": counters, "confirm_seconds": seconds,
+            "confirms": st.tuples(*[counters] * 13),
+        }),
     }),
     "progress.v1": st.fixed_dictionaries({
         "run": runs, "epoch": counters, "sequence": counters,
-        "cells": st.lists(st.fixed_dictionaries({"cell": cells, "merged": ranges}), max_size=3)
-        .map(tuple),
+        "cells": st.lists(
+            st.fixed_dictionaries({"cell": cells, "merged": ranges, "cost": st.none() | seconds}),
+            max_size=3,
+        ).map(tuple),
         "failed_attempts": st.lists(st.integers(0, 2**64 - 1), max_size=3).map(tuple),
         "slots": counters, "consumers": counters, "merged_blocks": counters,
-        "cpu_seconds": seconds,
-        "headline": st.none() | st.fixed_dictionaries({
-            "output": names, "mean": numbers, "standard_error": st.none() | numbers,
-        }),
+        "expected_blocks": counters, "cpu_seconds": seconds,
+        "headline": st.none() | headlines,
     }),
     "finished.v1": st.fixed_dictionaries({
         "run": runs, "definition": hashes, "state": states, "term": st.integers(0, 2**32 - 1),
     }),
-    "declare.v1": st.fixed_dictionaries({
-        "run": runs, "definition": definitions, "pool": names, "lane": lanes,
+    "declare.v1": st.fixed_dictionaries(
+        {"run": runs, "definition": definitions, "pool": names, "lane": lanes},
+        optional={"name": st.none() | run_names},
+    ),
+    "declared.v1": run_only, "declaration.v1": run_only,
+    "status.v1": st.fixed_dictionaries(
+        {},
+        optional={
+            "run": st.none() | runs, "state": st.none() | states,
+            "older_than": st.none() | st.tuples(seconds, runs),
+            "headlines": st.none() | st.booleans(),
+        },
+    ),
+    "fleet.v1": st.fixed_dictionaries(
+        {},
+        optional={
+            "pool": st.none() | names, "first": st.integers(1, 1000),
+            "after": st.none() | consumers,
+        },
+    ),
+    "fleet_reply.v1": st.fixed_dictionaries({
+        "consumers": st.lists(st.fixed_dictionaries({
+            "consumer": consumers, "host": consumers, "pool": names,
+            "slots": st.integers(0, 4096), "busy": st.integers(0, 4096),
+            "state": st.sampled_from(["running", "draining"]), "version": words,
+            "last_seen": seconds,
+        }), max_size=2).map(tuple),
+        "total": counters, "clock": seconds,
     }),
-    "status.v1": st.fixed_dictionaries({}, optional={"run": st.none() | runs}),
     "missing.v1": run_only, "results.v1": run_only, "cancel.v1": run_only, "resume.v1": run_only,
     "missing_reply.v1": st.fixed_dictionaries({
         "run": runs, "state": states, "epoch": counters, "sequence": counters,
-        "term": st.integers(0, 2**32 - 1), "slots": counters, "consumers": counters,
-        "merged_blocks": counters,
-        "cells": st.lists(st.fixed_dictionaries({"cell": cells, "missing": ranges}), max_size=3)
-        .map(tuple),
+        "term": st.integers(0, 2**32 - 1), "slots": counters, "busy": counters,
+        "consumers": counters, "merged_blocks": counters, "expected_blocks": counters,
+        "cells": st.lists(
+            st.fixed_dictionaries({"cell": cells, "missing": ranges, "cost": st.none() | seconds}),
+            max_size=3,
+        ).map(tuple),
         "failed_attempts": st.lists(st.integers(0, 2**64 - 1), max_size=3).map(tuple),
     }),
     "status_reply.v1": st.fixed_dictionaries({
@@ -144,24 +212,54 @@ BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             "cells": counters, "samples": counters, "total_samples": counters,
             "created": seconds, "elapsed_seconds": seconds, "error": st.none() | sentences,
         }), max_size=2).map(tuple),
-        "slots": counters, "consumers": counters, "clock": seconds, "store": words,
-    }),
+        "total": counters, "slots": counters, "consumers": counters, "clock": seconds,
+        "store": words,
+    }, optional={"headlines": st.none() | st.lists(st.none() | headlines, max_size=2).map(tuple)}),
     "results_reply.v1": st.fixed_dictionaries({"result": st.fixed_dictionaries({
         "run": runs, "state": states, "model": names, "model_version": counters,
         "seed": counters, "sampling": names, "control_variates": st.booleans(),
-        "block_size": counters,
+        "block_size": counters, "stop": stops,
         "digest": st.none() | names, "reproducible": st.booleans(),
         "elapsed_seconds": numbers, "cpu_seconds": numbers, "samples": counters,
         "cells": st.lists(st.fixed_dictionaries({
             "params": params, "state": states, "samples": counters,
             "outputs": st.dictionaries(names, estimates, max_size=2),
+            "ended_by": st.none() | st.sampled_from(["error", "samples", "seconds"]),
+            "checkpoint": st.none() | counters, "overshoot": counters,
         }), max_size=2).map(tuple),
         "engines": st.lists(words, max_size=2).map(tuple), "error": st.none() | sentences,
     })}),
+    "failures.v1": run_only,
+    "history.v1": st.fixed_dictionaries({"run": runs, "cell": cells}),
+    "history_reply.v1": st.fixed_dictionaries({
+        "run": runs, "cell": cells, "created": seconds,
+        "outputs": st.lists(names, min_size=1, max_size=3, unique=True).map(tuple),
+        "points": st.lists(st.fixed_dictionaries({
+            "samples": counters, "at": seconds,
+            "estimates": st.lists(
+                st.tuples(st.none() | numbers, st.none() | numbers), max_size=3
+            ).map(tuple),
+        }), max_size=3).map(tuple),
+        "bars": st.lists(st.none() | st.fixed_dictionaries({
+            "low": numbers, "high": numbers, "outside": shares,
+            "counts": st.lists(shares, max_size=3).map(tuple),
+        }), max_size=3).map(tuple),
+    }),
+    "failures_reply.v1": st.fixed_dictionaries({
+        "run": runs, "failures": st.lists(st.fixed_dictionaries({
+            "cell": cells, "first_block": st.integers(0, 2**32 - 1),
+            "blocks": st.integers(1, 2**32), "attempt": st.integers(0, 2**64 - 1),
+            "kind": st.sampled_from(["crash", "timeout"]), "text": sentences,
+            "consumer": sentences.map(lambda text: text[:120]), "host": consumers,
+        }), max_size=2).map(tuple),
+    }),
     "error_reply.v1": st.fixed_dictionaries({
         "code": st.sampled_from(["invalid", "unknown_run", "run_id_taken"]), "text": sentences,
     }),
     "store.v1": st.fixed_dictionaries({"store": words}),
+    "control.v1": st.fixed_dictionaries({
+        "command": st.sampled_from(["quiet", "resume", "drain", "stop"]), "by": consumers,
+    }),
 }  # fmt: skip
 
 valid = st.sampled_from(sorted(BODIES)).flatmap(lambda name: st.tuples(st.just(name), BODIES[name]))
@@ -181,6 +279,9 @@ def read(name: str, body: bytes) -> Message | None:
     except MessageRefusedError as error:
         refusal = error
     else:
+        fields = message.model_dump(mode="python")
+        absent = [name for name in message.absent_if_none if fields[name] is None]
+        assert encode(message) == pack({n: v for n, v in fields.items() if n not in absent})
         assert decode(name, encode(message), MESSAGES[name]) == message
         return message
     assert refusal.reason in REASONS

@@ -43,6 +43,14 @@ def test_overlap_and_gaps_divide_a_range(
     assert all(left[1] < right[0] for left, right in pairwise(gaps))
 
 
+@given(spans, points, st.integers(1, 20))
+def test_a_range_is_covered_where_all_of_it_is_in(
+    added: list[tuple[int, int]], start: int, length: int
+) -> None:
+    whole = set(range(start, start + length))
+    assert Ranges(added).covers(start, start + length) == (whole <= model(added))
+
+
 @given(spans)
 def test_the_prefix_is_the_first_that_is_missing(added: list[tuple[int, int]]) -> None:
     inside = model(added)

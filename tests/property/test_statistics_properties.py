@@ -1,5 +1,6 @@
 """Statistics: any partition and any order of merging give the same bits, and the true variance."""
 
+import math
 import random
 from fractions import Fraction
 from functools import reduce
@@ -8,9 +9,10 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from protocol.codec import canonical, unpack
-from protocol.exact import from_float
+from protocol.exact import exact, from_float
 from protocol.model import moments
 from protocol.statistics import BlockMoments, Statistics, collect
 
@@ -53,6 +55,27 @@ def test_what_is_collected_or_merged_passes_validation_after_the_wire(
     merged = reduce(Statistics.merge, [collect([block], BLOCK_SIZE) for block in all_blocks])
     fields = unpack(bits(merged), 1 << 20)
     assert bits(Statistics.model_validate(fields)) == bits(merged)
+
+
+@given(many, doubles, st.integers(-3, 3))
+def test_sums_pass_validation_if_and_only_if_so_many_blocks_can_have_them(
+    all_blocks: list[BlockMoments], other: float, above: int
+) -> None:
+    collected = collect(all_blocks, BLOCK_SIZE)
+    total, count = from_float(other), collected.blocks
+    # Of numbers with this sum, the sum of squares is smallest where all of them are equal.
+    least = total.fraction() ** 2 / count
+    shift = 2 * total.shift
+    cross = exact(math.ceil(least / Fraction(2) ** shift) + above, shift)
+    fields = collected.model_dump() | {"sums": (total,), "cross": (cross,)}
+    possible = cross.fraction() >= least
+    try:
+        Statistics.model_validate(fields)
+    except ValidationError as error:
+        complaint = str(error)
+    else:
+        complaint = ""
+    assert ("cross is less" in complaint) is not possible
 
 
 def variance_of_mean(found: Statistics) -> Fraction:

@@ -5,12 +5,18 @@ roughly, from above. The plain loops draw from numpy's global generator, which i
 """
 
 import math
+import sys
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 
 import numpy as np
 import pytest
 
+from consumer.backtest.history import net_returns
+from consumer.models.backtest import FIGURES, Backtest
 from ops.bench import rivals
+from ops.bench.direct import run
+from protocol.definition import Sampling
 from tests.support.barrier_recursion import discrete_barrier
 from tests.support.closed_forms import Market
 
@@ -33,6 +39,29 @@ def test_a_rival_computes_the_right_price(
 ) -> None:
     np.random.seed(1)  # noqa: NPY002 - the loops draw the way it is shown
     assert abs(work(size) - truth) < 4.5 * deviation / math.sqrt(size)
+
+
+def test_numpy_resamples_histories_as_the_kernels_do() -> None:
+    model = Backtest.model_validate({"last_date": "2002-12-31", "mean_block_length": 20.0})
+    returns, size = net_returns(model), rivals.WIDE_TILE
+    theirs = rivals.numpy_backtest(size, returns, 20.0, model.days_per_year)
+    ours = run(model, Sampling(), size)
+    for name, found in zip(FIGURES, theirs, strict=True):
+        estimate = ours.outputs[name]
+        assert estimate.mean is not None
+        assert estimate.standard_error is not None
+        # As many histories on both sides: the difference varies twice as much as either.
+        assert abs(found - estimate.mean) < 4.5 * math.sqrt(2) * estimate.standard_error, name
+
+
+def test_quantlib_that_is_not_installed_is_missed_with_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(sys, "meta_path", [PathFinder])
+    monkeypatch.delitem(sys.modules, "QuantLib", raising=False)
+    (sentence,) = rivals.missing()
+    assert "pip install QuantLib" in sentence
 
 
 def test_quantlib_computes_the_right_price() -> None:

@@ -245,6 +245,23 @@ class RealChannel:
             self.end(_refusal(reason))
 
 
+def remove(broker: Broker) -> None:
+    """Delete everything that montemq declares for the default pool."""
+    wanted = topology.topology()
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        channel = connection.channel()
+        for queue in wanted.queues:
+            channel.queue_delete(queue.name)
+        for exchange in wanted.exchanges:
+            channel.exchange_delete(exchange.name)
+
+
+def waiting(broker: Broker, queue: str) -> int:
+    """Return how many messages of a queue nobody has taken."""
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        return int(connection.channel().queue_declare(queue, passive=True).method.message_count)
+
+
 def reset(broker: Broker, pools: tuple[str, ...] = ("default",)) -> None:
     """Delete everything that montemq declares for these pools, and declare it again."""
     wanted = topology.topology(pools)
@@ -262,6 +279,20 @@ def reset(broker: Broker, pools: tuple[str, ...] = ("default",)) -> None:
             channel.queue_bind(binding.queue, binding.exchange, binding.key)
     finally:
         connection.close()
+
+
+def wait_until_led(broker: Broker) -> None:
+    """Wait until every queue of the default topology that exists can be published to.
+
+    RabbitMQ 3.10 loses the supervisor of dead-lettering for good when a queue is deleted before its
+    election after a restart is over.
+    """
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        for queue in topology.topology(("default",)).queues:
+            with contextlib.suppress(pika_errors.UnroutableError):
+                channel.basic_publish("", queue.name, b"", mandatory=True)
 
 
 def _refusal(error: pika_errors.ChannelClosedByBroker) -> BrokerError:

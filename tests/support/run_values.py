@@ -1,11 +1,23 @@
 """Runs, partials and failures for tests: block statistics that follow from cell and block alone."""
 
 import random
+from collections.abc import Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from protocol.definition import Definition, Lane, Stop
-from protocol.messages import Chunk, ConsumerState, Failure, FailureKind, Partial, Telemetry
+from protocol.messages import (
+    CONFIRM_SECONDS,
+    Chunk,
+    ConsumerState,
+    Failure,
+    FailureKind,
+    Leader,
+    LeaderTotals,
+    Partial,
+    Telemetry,
+)
 from protocol.rpc_messages import Declare
 from protocol.statistics import BlockMoments, Statistics, collect
 
@@ -15,9 +27,13 @@ BLOCK_SIZE = 1024
 
 
 def definition(
-    blocks: int = 108, cells: int = 1, outputs: tuple[str, ...] = ("x",), seed: int = 7
+    blocks: int = 108,
+    cells: int = 1,
+    outputs: tuple[str, ...] = ("x",),
+    seed: int = 7,
+    stop: Mapping[str, Any] = MappingProxyType({}),
 ) -> Definition:
-    """Return the definition of a run with so many blocks in each of its cells."""
+    """Return the definition of a run with so many blocks in each of its cells, at most."""
     return Definition(
         model="demo",
         model_version=1,
@@ -25,7 +41,7 @@ def definition(
         cells=tuple({"cell": number} for number in range(cells)),
         seed=seed,
         block_size=BLOCK_SIZE,
-        stop=Stop(samples=blocks * BLOCK_SIZE),
+        stop=Stop(samples=blocks * BLOCK_SIZE, **stop),
     )
 
 
@@ -103,3 +119,33 @@ def telemetry(consumer: str = "host-a.1", slots: int = 2, **fields: Any) -> Tele
         "version": "0.1.0",
     }
     return Telemetry(**values | fields)
+
+
+def leader_totals(**fields: Any) -> LeaderTotals:
+    """Return what a leader has counted: nothing but these."""
+    values: dict[str, Any] = {
+        "published": 0,
+        "returned": 0,
+        "reissued": {},
+        "blockings": 0,
+        "confirm_seconds": 0.0,
+        "confirms": (0,) * (len(CONFIRM_SECONDS) + 1),
+    }
+    return LeaderTotals(**values | fields)
+
+
+def leader(name: str = "host-p.1", **fields: Any) -> Leader:
+    """Return the heartbeat of a producer that leads one run."""
+    values: dict[str, Any] = {
+        "leader": name,
+        "host": name.partition(".")[0],
+        "version": "0.1.0",
+        "first": False,
+        "stopped": False,
+        "runs": 1,
+        "window": 4,
+        "outstanding": 3,
+        "unconfirmed": 2,
+        "totals": leader_totals(),
+    }
+    return Leader(**values | fields)

@@ -9,7 +9,8 @@ from typing import Any
 from aggregator.result import digest
 from consumer.answers import Worker
 from consumer.execution import execute
-from producer.runfile import Submission, parse, submission
+from producer.run_sections import parse
+from producer.runfile import Submission, submission
 from protocol.definition import Definition
 from protocol.messages import Chunk, Partial
 from protocol.statistics import Statistics
@@ -74,9 +75,14 @@ def pi(run: str, *, seed: int = 1, blocks: int = 400, block_size: int = 4096) ->
     return _job(run, "pi", seed, blocks, block_size)
 
 
-def gate(run: str, folder: Path, *, closed_from: int = 0, blocks: int = 64) -> "GateJob":
-    """Return a run whose blocks wait, from the given one on, until its `open` is called."""
-    params = f'folder = "{folder}"\nclosed_from = {closed_from}'
+def gate(
+    run: str, folder: Path, *, closed_from: int = 0, blocks: int = 64, seconds: float = 0.0
+) -> "GateJob":
+    """Return a run whose blocks wait, from the given one on, until its `open` is called.
+
+    The earlier ones take so many seconds each.
+    """
+    params = f'folder = "{folder}"\nclosed_from = {closed_from}\nseconds = {seconds}'
     job = _job(run, "gate", 1, blocks, 512, params)
     return GateJob(job.run, job.text, folder)
 
@@ -96,6 +102,29 @@ class GateJob(Job):
         return [
             int(file.read_text()) for file in self.folder.glob("waiting-*") if file.stat().st_size
         ]
+
+
+def paced(run: str, folder: Path, *, blocks: int, seconds: float) -> "PacedJob":
+    """Return a run whose blocks take so long each, and leave word of who began them in which order.
+
+    Its chunks must be forced to one block: time that a block only waits is not measured.
+    """
+    params = f'folder = "{folder}"\ntag = "{run}"\nseconds = {seconds}'
+    job = _job(run, "paced", 1, blocks, 512, params)
+    return PacedJob(job.run, job.text, folder)
+
+
+@dataclass(frozen=True)
+class PacedJob(Job):
+    """A run of the model `paced` of `tests/support/stack_plugin`."""
+
+    folder: Path
+
+    def begun(self) -> list[tuple[str, int]]:
+        """Return run and slot of every block that was begun, of all runs in this folder."""
+        file = self.folder / "begun"
+        lines = file.read_text(encoding="ascii").splitlines() if file.exists() else []
+        return [(tag, int(slot)) for tag, slot, _ in map(str.split, lines)]
 
 
 def _job(run: str, model: str, seed: int, blocks: int, block_size: int, params: str = "") -> Job:

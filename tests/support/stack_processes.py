@@ -4,6 +4,7 @@ It knows nothing of runs and ledgers; `tests.support.stack_site` puts whole inst
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ops.child_process import die_with_parent
+from ops.rabbitmq_programs import TREE_VARIABLE
 from protocol.settings import AMQP_URL_VARIABLE
+from tests.support.stack_terminal import Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 40.0
@@ -27,22 +30,33 @@ Value = TypeVar("Value")
 
 
 def eventually(
-    condition: Callable[[], Value], what: str, seconds: float = DEADLINE_SECONDS
+    condition: Callable[[], Value],
+    what: str | Callable[[], str],
+    seconds: float = DEADLINE_SECONDS,
 ) -> Value:
-    """Return the first true value of a condition; fail when none comes in time."""
+    """Return the first true value of a condition; fail when none comes in time.
+
+    What did not come is a function where it tells how things are: as they are by then.
+    """
     deadline = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        if time.monotonic() >= deadline:
+            text = what if isinstance(what, str) else what()
+            raise AssertionError(f"not within {seconds:g} s: {text}")
         time.sleep(STEP_SECONDS)
     return value
 
 
 def environment(amqp_url: str | None = None, **more: str) -> dict[str, str]:
     """Return the environment of a process that runs this checkout and no other broker."""
-    plain = {k: v for k, v in os.environ.items() if not k.startswith("MONTEMQ_")}
+    plain = {
+        k: v for k, v in os.environ.items() if k == TREE_VARIABLE or not k.startswith("MONTEMQ_")
+    }
     path = os.pathsep.join(filter(None, [str(ROOT), more.pop("PYTHONPATH", "")]))
     address = {} if amqp_url is None else {AMQP_URL_VARIABLE: amqp_url}
-    return plain | address | {"PYTHONPATH": path, "COLUMNS": "200"} | more
+    # Tests share their processors with other tests, and would wait for niced slots.
+    usual = {"PYTHONPATH": path, "COLUMNS": "200", "MONTEMQ_NICE": "0"}
+    return plain | address | usual | more
 
 
 @dataclass(frozen=True)
@@ -61,10 +75,19 @@ class Ended:
 
 
 class Program:
-    """One process of `montemq`, or of another module; its output goes to files."""
+    """One process of `montemq`, or of another module; its output goes to files.
+
+    On a terminal it reads and writes there, and only stderr goes to a file.
+    """
 
     def __init__(
-        self, arguments: tuple[str, ...], folder: Path, env: Mapping[str, str], *, module: str
+        self,
+        arguments: tuple[str, ...],
+        folder: Path,
+        env: Mapping[str, str],
+        *,
+        module: str,
+        terminal: Terminal | None = None,
     ) -> None:
         self.name = " ".join([module, *arguments[:2]])
         number = len(list(folder.glob("*.err")))
@@ -75,11 +98,11 @@ class Program:
                 [sys.executable, "-m", module, *arguments],
                 cwd=folder,
                 env=dict(env),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
+                stdin=terminal.device if terminal else subprocess.DEVNULL,
+                stdout=terminal.device if terminal else out,
                 stderr=err,
                 start_new_session=True,
-                preexec_fn=die_with_parent(),  # noqa: PLW1509 - nothing outlives the tests
+                preexec_fn=_at_start(terminal),  # noqa: PLW1509 - nothing outlives the tests
             )
 
     @property
@@ -101,13 +124,19 @@ class Program:
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop, and not yet to go on."""
+        stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii")
+        return stat.rpartition(")")[2].split()[0] == "T"
+
     def says(self, text: str, seconds: float = DEADLINE_SECONDS) -> None:
         """Wait until the text stands on stderr."""
 
         def said() -> bool:
             return text in self.err or not self.running
 
-        eventually(said, f"{self.name} says {text!r}, it said: {self.err}", seconds)
+        eventually(said, lambda: f"{self.name} says {text!r}, it said: {self.err}", seconds)
         assert text in self.err, f"{self.name} ended without {text!r}: {self.err}"
 
     def wait(self, seconds: float = DEADLINE_SECONDS) -> Ended:
@@ -125,6 +154,17 @@ class Program:
         """End it as a power cut would."""
         self.process.kill()
         self.process.wait()
+
+
+def _at_start(terminal: Terminal | None) -> Callable[[], None]:
+    die = die_with_parent()
+
+    def prepare() -> None:
+        die()
+        if terminal is not None:
+            terminal.take()
+
+    return prepare
 
 
 class Service(Program):
@@ -155,9 +195,14 @@ class Service(Program):
                 return error.code, error.read().decode()
 
     def metric(self, name: str) -> float:
-        """Return a sample of `/metrics`, by name with labels as Prometheus writes them."""
+        """Return a sample of `/metrics`, by name with labels as Prometheus writes them.
+
+        Without labels it is the sum of the metric's samples, 0 where there is none.
+        """
         lines = self.http("/metrics")[1].splitlines()
-        return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
+        assert f"# TYPE {name.partition('{')[0]} " in "\n".join(lines), f"{name} is a metric"
+        begins = (f"{name} ",) if "{" in name else (f"{name} ", f"{name}{{")
+        return math.fsum(float(line.split()[-1]) for line in lines if line.startswith(begins))
 
 
 def assert_no_traceback(program: Program) -> None:

@@ -20,9 +20,9 @@ class Proxy:
         The address to connect to.
     """
 
-    def __init__(self, target: Broker) -> None:
+    def __init__(self, target: Broker, port: int) -> None:
         self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._sockets: list[socket.socket] = []
         self._guard = threading.Lock()
         self._threads = [threading.Thread(target=self._accept)]
@@ -37,6 +37,12 @@ class Proxy:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
         return len(broken) // 2
+
+    def say(self, frame: bytes) -> None:
+        """Tell the broker something in the name of every client, which do not know of it."""
+        with self._guard:
+            for server in self._sockets[1::2]:
+                server.sendall(frame)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -61,9 +67,9 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxy(target: Broker) -> Iterator[Proxy]:
-    """Stand between clients and a broker while the context lasts."""
-    made = Proxy(target)
+def proxy(target: Broker, port: int = 0) -> Iterator[Proxy]:
+    """Stand between clients and a broker while the context lasts, at a port of its own if 0."""
+    made = Proxy(target, port)
     try:
         yield made
     finally:

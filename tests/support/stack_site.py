@@ -25,9 +25,10 @@ from tests.support.stack_processes import (
     environment,
     eventually,
 )
+from tests.support.stack_terminal import Terminal
 
 PLUGIN = Path(__file__).parent / "stack_plugin"
-TABLES = ("store", "runs", "cells", "segments", "failures")
+TABLES = ("store", "runs", "cells", "segments", "history", "failures")
 
 
 class Site:
@@ -39,12 +40,15 @@ class Site:
         Where they connect to, unless told otherwise.
     store
         The aggregators' database.
+    variables
+        Of the environment of what is started from now on.
     """
 
     def __init__(self, broker: Broker, folder: Path) -> None:
         self.broker = broker
         self.folder = folder
         self.store = folder / "store.sqlite"
+        self.variables: dict[str, str] = {}
         self.programs: list[Program] = []
         # Killed processes leave what they had there; the path of a Unix socket must be short.
         self._temporary = tempfile.TemporaryDirectory(prefix="mc-")
@@ -71,11 +75,27 @@ class Site:
         more |= environment or {}
         return self._service(("consumer", "--slots", str(slots), *options), broker, more)
 
+    def producer(self, *options: str, broker: Broker | None = None) -> Service:
+        """Start a producer service; `ready` waits for it."""
+        return self._service(("producer", *options), broker, {})
+
     def start(self, *arguments: str, broker: Broker | None = None, path: str = "") -> Program:
         """Start a command; `path` is where it finds further packages."""
         more = {"PYTHONPATH": os.pathsep.join(filter(None, [str(PLUGIN), path]))}
         env = self._environment(broker, more)
         return self._keep(Program(arguments, self.folder, env, module="ops.cli"))
+
+    def on_terminal(
+        self,
+        terminal: Terminal,
+        *arguments: str,
+        broker: Broker | None = None,
+        kind: str = "xterm-256color",
+    ) -> Program:
+        """Start a command on a terminal, which tells it its size and its kind."""
+        env = self._environment(broker, {"PYTHONPATH": str(PLUGIN), "TERM": kind})
+        del env["COLUMNS"]
+        return self._keep(Program(arguments, self.folder, env, module="ops.cli", terminal=terminal))
 
     def command(self, *arguments: str, broker: Broker | None = None, path: str = "") -> Ended:
         """Run a command to its end."""
@@ -156,7 +176,9 @@ class Site:
         return service
 
     def _environment(self, broker: Broker | None, more: Mapping[str, str]) -> dict[str, str]:
-        return environment((broker or self.broker).url, TMPDIR=self._temporary.name, **more)
+        return environment(
+            (broker or self.broker).url, TMPDIR=self._temporary.name, **self.variables, **more
+        )
 
     def _keep(self, program: Program) -> Program:
         self.programs.append(program)

@@ -9,14 +9,23 @@ from typing import Any
 from ops.private_broker import PrivateBroker
 from ops.simulation.broker import MemoryBroker
 from ops.simulation.events import Delivery, Event
-from tests.support.real_broker import RealConnection, reset
+from protocol.amqp_probe import probe
+from tests.support.real_broker import RealConnection, reset, wait_until_led
 
 DEADLINE_SECONDS = 20.0
 STEP_SECONDS = 0.01
 
 
 class World(ABC):
-    """A broker and the connections that a test has opened to it."""
+    """A broker and the connections that a test has opened to it.
+
+    Attributes
+    ----------
+    release
+        Of RabbitMQ that it is, or behaves like.
+    """
+
+    release: tuple[int, ...] = (3, 10)
 
     def __init__(self, prefix: str) -> None:
         self._names = (f"{prefix}.{number}" for number in count(1))
@@ -124,6 +133,7 @@ class RealWorld(World):
 
     def __init__(self, prefix: str, node: PrivateBroker) -> None:
         super().__init__(prefix)
+        self.release = tuple(map(int, probe(node.broker).version.split(".")[:2]))
         self._node = node
         self._connections: list[RealConnection] = []
 
@@ -140,6 +150,7 @@ class RealWorld(World):
         self._node.persist()
         self._node.kill()
         self._node.restart()
+        wait_until_led(self._node.broker)
 
     def pass_time(self) -> None:
         for connection in self._connections:

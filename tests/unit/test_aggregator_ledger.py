@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator.books import MAX_CPU_SECONDS, MAX_FAILURES, Outcome
+from aggregator.books import MAX_CPU_SECONDS, Outcome
+from aggregator.failures import BROKER, MAX_FAILURES
 from aggregator.fleet import ALIVE_SECONDS
 from aggregator.ledger import Ledger
 from aggregator.news import HEADLINE_SECONDS, REMIND_SECONDS
@@ -17,6 +18,7 @@ from protocol.definition import Definition, Lane
 from protocol.errors import MessageRefusedError, RunIdTakenError, UnknownRunError
 from protocol.messages import (
     ConsumerState,
+    Declared,
     FailureKind,
     Finished,
     Progress,
@@ -51,6 +53,7 @@ def of() -> Definition:
 def ledger(of: Definition) -> Ledger:
     ledger = Ledger(3)
     ledger.declare(declare(of), NOW)
+    ledger.take_events(NOW)
     return ledger
 
 
@@ -61,7 +64,8 @@ def finish(ledger: Ledger, of: Definition, now: float = NOW) -> None:
 
 def fail(ledger: Ledger, of: Definition, *attempts: int, **fields: Any) -> None:
     for attempt in attempts:
-        ledger.failure(failure(of, 0, 4, attempt=attempt, **fields), NOW)
+        host = {"host": f"host-{attempt}"}
+        ledger.failure(failure(of, 0, 4, attempt=attempt, **(host | fields)), NOW)
 
 
 def refusal(ledger: Ledger, message: Any) -> str:
@@ -89,7 +93,7 @@ def test_declaring_a_run_again_finds_it_and_starts_a_new_term(
     answer = ledger.declare(declare(of), NOW + 9)
     assert (answer.term, answer.merged_blocks) == (2, 32)
     assert answer.cells[0].missing == ((32, 76),)
-    assert ledger.status(RUN, NOW + 10)[0].created == NOW
+    assert ledger.status(RUN, NOW + 10).created == NOW
 
 
 def test_a_term_goes_to_whoever_declares_and_to_nobody_who_only_asks(
@@ -124,6 +128,40 @@ def test_declaring_an_ended_run_answers_its_state_and_changes_nothing(
     answer = ledger.declare(declare(of), NOW)
     assert (answer.state, answer.cells, answer.term) == (RunState.FINISHED, (), 0)
     assert not ledger.take_changes()
+
+
+def test_the_cost_of_a_block_is_told_per_cell_as_soon_as_it_is_known() -> None:
+    of = definition(cells=2)
+    ledger = Ledger(3)
+    assert [cell.cost for cell in ledger.declare(declare(of), NOW).cells] == [None, None]
+    ledger.partial(partial(of, 0, 4, cell=1, cpu_seconds=2.0), NOW)
+    *_, progress = ledger.take_events(NOW)
+    assert isinstance(progress, Progress)
+    assert [(cell.cell, cell.cost) for cell in progress.cells] == [(1, 0.5)]
+    assert [cell.cost for cell in ledger.missing(RUN).cells] == [None, 0.5]
+
+
+def test_the_cost_follows_the_last_partials_and_no_single_one(ledger: Ledger) -> None:
+    of = definition()
+    costs = []
+    for block, seconds in enumerate((9.0, 1.0, 1.0, 1e12, 1.0, 2.0, 2.0, 2.0)):
+        ledger.partial(partial(of, block, block + 1, cpu_seconds=seconds), NOW)
+        costs.append(ledger.missing(RUN).cells[0].cost)
+    assert costs == [9.0, 5.0, 1.0, 5.0, 1.0, 1.0, 2.0, 2.0]
+
+
+def test_a_duplicate_does_not_count_towards_the_cost(ledger: Ledger, of: Definition) -> None:
+    ledger.partial(partial(of, 0, 4, cpu_seconds=4.0), NOW)
+    ledger.partial(partial(of, 0, 4, cpu_seconds=400.0), NOW)
+    assert ledger.missing(RUN).cells[0].cost == 1.0
+
+
+def test_an_answer_tells_how_many_slots_of_the_pool_are_at_work(ledger: Ledger) -> None:
+    ledger.fleet.hear(telemetry("host-a.1", slots=4, busy=3), NOW)
+    ledger.fleet.hear(telemetry("host-b.1", slots=2, busy=9), NOW)
+    ledger.fleet.hear(telemetry("host-c.1", slots=2, busy=2, pool="other"), NOW)
+    answer = ledger.missing(RUN)
+    assert (answer.slots, answer.busy) == (6, 5)
 
 
 def test_a_cell_that_is_complete_is_not_missing() -> None:
@@ -221,7 +259,7 @@ def test_a_reopened_run_goes_on_from_what_is_merged(ledger: Ledger, of: Definiti
     fail(ledger, of=of)
     ledger.cancel(RUN, NOW)
     ledger.take_changes()
-    assert ledger.reopen(books) == declare(of)
+    assert ledger.reopen(books, NOW) == declare(of)
     assert ledger.take_changes().reopened == {RUN}
     answer = ledger.declare(declare(of), NOW)
     assert (answer.state, answer.merged_blocks, answer.term) == (RunState.RUNNING, 32, 2)
@@ -233,10 +271,10 @@ def test_a_reopened_run_goes_on_from_what_is_merged(ledger: Ledger, of: Definiti
 def test_old_failures_are_not_held_against_a_reopened_run(ledger: Ledger, of: Definition) -> None:
     books = ledger.active[RUN]
     fail(ledger, of, 1, 2, 3)
-    assert ledger.status(RUN, NOW)[0].state is RunState.FAILED
-    ledger.reopen(books)
+    assert ledger.status(RUN, NOW).state is RunState.FAILED
+    ledger.reopen(books, NOW)
     fail(ledger, of, 4, 5)
-    status = ledger.status(RUN, NOW)[0]
+    status = ledger.status(RUN, NOW)
     assert (status.state, status.error) == (RunState.RUNNING, None)
 
 
@@ -245,12 +283,34 @@ def test_a_run_that_ends_and_is_reopened_in_one_batch_has_not_ended(
 ) -> None:
     books = ledger.active[RUN]
     fail(ledger, of, 1, 2, 3)
-    ledger.reopen(books)
+    ledger.reopen(books, NOW)
     ledger.failure(failure(of, 0, 4, attempt=9), NOW)
     changes = ledger.take_changes()
     assert changes.results == {}
     assert [record.attempt for _, record in changes.failures] == [9]
-    assert [type(event) for event in ledger.take_events(NOW)] == [Progress]
+    assert [type(event) for event in ledger.take_events(NOW)] == [Declared, Progress]
+
+
+def test_a_run_is_announced_when_it_is_created_and_when_it_is_reopened_and_not_in_between(
+    of: Definition,
+) -> None:
+    ledger = Ledger(3)
+    ledger.declare(declare(of), NOW)
+    assert ledger.take_events(NOW) == [Declared(run=RUN)]
+    ledger.declare(declare(of), NOW)
+    assert ledger.take_events(NOW) == []
+    books = ledger.active[RUN]
+    ledger.cancel(RUN, NOW)
+    ledger.take_events(NOW)
+    ledger.reopen(books, NOW)
+    assert ledger.take_events(NOW) == [Declared(run=RUN)]
+
+
+def test_a_run_that_ends_in_the_batch_that_created_it_is_not_announced(of: Definition) -> None:
+    ledger = Ledger(3)
+    ledger.declare(declare(of), NOW)
+    ledger.cancel(RUN, NOW)
+    assert [type(event) for event in ledger.take_events(NOW)] == [Finished]
 
 
 # Failures
@@ -260,7 +320,7 @@ def test_a_failed_run_says_why(ledger: Ledger, of: Definition) -> None:
     fail(ledger, of, 1, 2, 3)
     result = ledger.take_changes().results[RUN]
     assert result.state == "failed"
-    assert "failed 3 times; model_error on host-a: division by zero" in str(result.error)
+    assert "failed 3 times; model_error on host-1: division by zero" in str(result.error)
     assert [event.state for event in ledger.take_events(NOW)] == [RunState.FAILED]
 
 
@@ -268,25 +328,61 @@ def test_a_failure_ahead_ends_the_run_when_the_earlier_checkpoint_completes(
     ledger: Ledger, of: Definition
 ) -> None:
     for attempt in (1, 2, 3):
-        ledger.failure(failure(of, 40, 44, attempt=attempt), NOW)
-    assert ledger.status(RUN, NOW)[0].state is RunState.RUNNING
+        ledger.failure(failure(of, 40, 44, attempt=attempt, host=f"host-{attempt}"), NOW)
+    assert ledger.status(RUN, NOW).state is RunState.RUNNING
     ledger.partial(partial(of, 0, 32), NOW)
-    assert ledger.status(RUN, NOW)[0].state is RunState.FAILED
+    assert ledger.status(RUN, NOW).state is RunState.FAILED
+
+
+def test_failures_on_one_host_end_the_run_once_no_other_is_left(
+    ledger: Ledger, of: Definition
+) -> None:
+    def passes(seconds: int, *alive: str) -> RunState:
+        for second in range(seconds):
+            for name in alive:
+                ledger.fleet.hear(telemetry(f"{name}.1", host=name), NOW + second)
+            ledger.tick(NOW + second)
+        return ledger.status(RUN, NOW).state
+
+    fail(ledger, of, 1, 2, 3, host="host-a")
+    assert passes(20, "host-a", "host-b") is RunState.RUNNING
+    assert passes(29, "host-a") is RunState.FAILED
+
+
+def test_failures_on_one_host_wait_until_the_fleet_is_known(ledger: Ledger, of: Definition) -> None:
+    fail(ledger, of, 1, 2, 3, host="host-a")
+    ledger.tick(NOW)
+    assert ledger.status(RUN, NOW).state is RunState.RUNNING
+    ledger.tick(NOW + ALIVE_SECONDS)
+    assert ledger.status(RUN, NOW).state is RunState.FAILED
+
+
+def test_who_says_to_be_unable_of_one_cell_leaves_the_failures_of_another_to_one_host() -> None:
+    of = definition(cells=2)
+    ledger = Ledger(3)
+    ledger.declare(declare(of), NOW - ALIVE_SECONDS)
+    for name in ("a", "b"):
+        ledger.fleet.hear(telemetry(name, host=f"host-{name}"), NOW - ALIVE_SECONDS)
+    fail(ledger, of, 1, 2, 3, host="host-a")
+    assert RUN in ledger.active
+    kind = FailureKind.UNSUPPORTED_MODEL
+    ledger.failure(failure(of, 0, 4, cell=1, kind=kind, consumer="b", host="host-b"), NOW)
+    assert "failed 3 times" in str(ledger.status(RUN, NOW).error)
 
 
 def test_a_dead_letter_counts_as_one_crash_on_the_broker(ledger: Ledger, of: Definition) -> None:
     for _ in range(3):
         ledger.dead_letter(chunk(of, 0, 4, attempt=1), NOW)
     [record] = ledger.active[RUN].failures
-    assert (record.kind, record.host, record.attempt) == (FailureKind.CRASH, "broker", 1)
+    assert (record.kind, record.host, record.attempt) == (FailureKind.CRASH, BROKER, 1)
     fail(ledger, of, 2, 3)
-    assert ledger.status(RUN, NOW)[0].state is RunState.FAILED
+    assert ledger.status(RUN, NOW).state is RunState.FAILED
 
 
 def test_a_dead_letter_of_merged_blocks_does_not_count(ledger: Ledger, of: Definition) -> None:
     ledger.partial(partial(of, 0, 4), NOW)
     assert ledger.dead_letter(chunk(of, 0, 4), NOW) is Outcome.DUPLICATE
-    assert ledger.active[RUN].failures == []
+    assert not ledger.active[RUN].failures
 
 
 def test_every_failed_attempt_is_told_even_when_no_more_failures_are_kept(
@@ -352,7 +448,7 @@ def test_a_run_fails_when_every_live_consumer_is_unable(ledger: Ledger, of: Defi
     unable(ledger, of, "a")
     assert RUN in ledger.active
     unable(ledger, of, "b")
-    assert ledger.status(RUN, NOW)[0].state is RunState.FAILED
+    assert ledger.status(RUN, NOW).state is RunState.FAILED
 
 
 def test_a_run_fails_when_the_last_able_consumer_falls_silent(
@@ -401,6 +497,19 @@ def test_only_changes_of_slots_or_state_are_news(ledger: Ledger) -> None:
     assert not fleet.hear(telemetry("a", state=ConsumerState.STOPPED), NOW)
 
 
+def test_a_consumer_that_loads_is_not_live_but_may_be_able(ledger: Ledger, of: Definition) -> None:
+    fleet = ledger.fleet
+    for consumer, slots in (("a", 2), ("loads", 0)):
+        fleet.hear(telemetry(consumer, slots=slots), NOW - ALIVE_SECONDS)
+    assert (fleet.consumers("default"), fleet.slots("default")) == (1, 2)
+    unable(ledger, of, "a")
+    assert RUN in ledger.active
+    assert fleet.hear(telemetry("loads"), NOW)
+    assert (fleet.consumers("default"), fleet.slots("default")) == (2, 4)
+    unable(ledger, of, "loads")
+    assert RUN in ledger.ended
+
+
 def test_a_consumer_counts_until_it_was_silent_for_eight_seconds(ledger: Ledger) -> None:
     ledger.fleet.hear(telemetry("a"), NOW)
     ledger.tick(NOW + ALIVE_SECONDS)
@@ -413,7 +522,7 @@ def test_a_consumer_counts_until_it_was_silent_for_eight_seconds(ledger: Ledger)
 
 
 def progress(ledger: Ledger, now: float = NOW) -> Progress:
-    [event] = ledger.take_events(now)
+    [event] = [e for e in ledger.take_events(now) if not isinstance(e, Declared)]
     assert isinstance(event, Progress)
     return event
 
@@ -479,12 +588,13 @@ def test_status_lists_the_newest_run_first(ledger: Ledger, of: Definition) -> No
     ledger.declare(declare(of, "run-2"), NOW + 5)
     ledger.declare(declare(of, "run-0"), NOW + 2)
     ledger.cancel("run-0", NOW + 3)
-    found = ledger.status(None, NOW + 9)
+    found, total = ledger.newest(NOW + 9)
     assert [(s.run, s.state, s.elapsed_seconds) for s in found] == [
         ("run-2", "running", 4.0),
         ("run-0", "cancelled", 1.0),
         ("run-1", "running", 9.0),
     ]
+    assert total == 3
 
 
 # Any order, any duplicates, any overlaps
@@ -565,5 +675,5 @@ def test_a_run_declared_again_for_another_pool_moves_there() -> None:
     ledger.declare(declare(of), NOW)
     moved = declare(of).model_copy(update={"pool": "night", "lane": Lane.LOW})
     ledger.declare(moved, NOW)
-    [status] = ledger.status(RUN, NOW)
+    status = ledger.status(RUN, NOW)
     assert (status.pool, status.lane) == ("night", Lane.LOW)

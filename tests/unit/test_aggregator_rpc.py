@@ -5,17 +5,36 @@ from pathlib import Path
 
 import pytest
 
+from aggregator.fleet import ALIVE_SECONDS
 from aggregator.ledger import Ledger
-from aggregator.rpc import MAX_STATUS_RUNS, REQUESTS, Responder
+from aggregator.rpc import REQUESTS, Responder
 from aggregator.store.sqlite import Store
 from protocol.definition import Lane
 from protocol.errors import StoreError
-from protocol.messages import Message, RunState, decode, encode
+from protocol.messages import (
+    ConsumerState,
+    Headline,
+    Message,
+    RunState,
+    Suspension,
+    decode,
+    encode,
+)
 from protocol.rpc_messages import (
+    MAX_FLEET_CONSUMERS,
+    MAX_STATUS_RUNS,
     CancelRequest,
+    DeclarationRequest,
     Declare,
     ErrorCode,
     ErrorReply,
+    Failures,
+    FailuresRequest,
+    Fleet,
+    FleetMember,
+    FleetRequest,
+    History,
+    HistoryRequest,
     MissingRequest,
     Results,
     ResultsRequest,
@@ -26,6 +45,11 @@ from protocol.rpc_messages import (
 from tests.support.run_values import RUN, declare, definition, failure, partial, telemetry
 
 NOW = 50.0
+
+
+def states(answer: Message) -> dict[str, str]:
+    assert isinstance(answer, Status)
+    return {run.run: run.state for run in answer.runs}
 
 
 class Desk:
@@ -45,7 +69,8 @@ class Desk:
 
     def fail(self) -> None:
         for attempt in (1, 2, 3):
-            self.ledger.failure(failure(self.definition, 0, 4, attempt=attempt), NOW)
+            failed = failure(self.definition, 0, 4, attempt=attempt, host=f"host-{attempt}")
+            self.ledger.failure(failed, NOW)
 
 
 @pytest.fixture
@@ -56,17 +81,47 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         yield desk
 
 
+NAMING = [r for r in REQUESTS if r not in (Declare, StatusRequest, FleetRequest)]
+"""Requests about one run that must be there."""
+
+
 def result_state(answer: Message) -> str:
     assert isinstance(answer, Results)
     return answer.result.state
 
 
-@pytest.mark.parametrize("request_type", [r for r in REQUESTS if r not in (Declare, StatusRequest)])
+@pytest.mark.parametrize("request_type", NAMING)
 def test_an_unknown_run_is_a_reply(desk: Desk, request_type: type[Message]) -> None:
-    answer = desk.ask(request_type.model_validate({"run": "other"}))
+    cell = {"cell": 0} if "cell" in request_type.model_fields else {}
+    answer = desk.ask(request_type.model_validate({"run": "other", **cell}))
     assert isinstance(answer, ErrorReply)
     assert answer.code == ErrorCode.UNKNOWN_RUN
     assert answer.text == "run 'other' is not known to the aggregator"
+
+
+@pytest.mark.parametrize("state", RunState)
+def test_a_declaration_is_told_whatever_became_of_the_run_and_changes_nothing(
+    desk: Desk, state: RunState
+) -> None:
+    if state is RunState.CANCELLED:
+        desk.ask(CancelRequest(run=RUN))
+    elif state is RunState.FAILED:
+        desk.fail()
+    elif state is RunState.FINISHED:
+        for span in ((0, 32), (32, 48), (48, 72), (72, 108)):
+            desk.ledger.partial(partial(desk.definition, *span), NOW)
+    desk.commit()
+    assert desk.ask(DeclarationRequest(run=RUN)) == declare(desk.definition)
+    assert not desk.ledger.take_changes()
+    assert states(desk.ask(StatusRequest())) == {RUN: state}
+
+
+def test_status_can_be_asked_for_runs_in_one_state(desk: Desk) -> None:
+    desk.ask(declare(desk.definition).model_copy(update={"run": "ended"}))
+    desk.ask(CancelRequest(run="ended"))
+    assert states(desk.ask(StatusRequest(state=RunState.RUNNING))) == {RUN: "running"}
+    assert states(desk.ask(StatusRequest(state=RunState.CANCELLED))) == {"ended": "cancelled"}
+    assert states(desk.ask(StatusRequest(run="ended", state=RunState.RUNNING))) == {}
 
 
 def test_a_taken_id_is_a_reply(desk: Desk) -> None:
@@ -88,7 +143,7 @@ def test_missing_answers_what_is_left(desk: Desk) -> None:
     desk.ledger.partial(partial(desk.definition, 0, 32), NOW)
     answer = desk.ask(MissingRequest(run=RUN))
     assert answer == desk.ledger.missing(RUN)
-    assert answer.model_dump()["cells"] == ({"cell": 0, "missing": ((32, 76),)},)
+    assert answer.model_dump()["cells"] == ({"cell": 0, "missing": ((32, 76),), "cost": 0.5 / 32},)
 
 
 @pytest.mark.parametrize("committed", [False, True])
@@ -103,7 +158,7 @@ def test_a_failed_run_is_reopened_with_what_was_merged(desk: Desk, committed: bo
     desk.commit()
     books = desk.store.books(RUN)
     assert books is not None
-    assert (books.state, books.failures, books.error) == (RunState.RUNNING, [], None)
+    assert (books.state, list(books.failures), books.error) == (RunState.RUNNING, [], None)
     assert desk.store.result(RUN) is None
 
 
@@ -116,6 +171,14 @@ def test_resuming_a_run_that_goes_on_or_has_finished_changes_nothing(desk: Desk)
     assert desk.ask(ResumeRequest(run=RUN)) == declare(desk.definition)
     assert not desk.ledger.changes
     assert desk.ledger.missing(RUN).state is RunState.FINISHED
+
+
+def test_a_declaration_is_told_with_the_name_that_was_declared_first(desk: Desk) -> None:
+    named = declare(desk.definition, "n").model_copy(update={"name": "n-{date}"})
+    desk.ask(named)
+    desk.ask(named.model_copy(update={"name": "other-{date}"}))
+    desk.commit()
+    assert desk.ask(DeclarationRequest(run="n")) == named
 
 
 def test_status_knows_the_fleet_and_the_clock(desk: Desk) -> None:
@@ -146,3 +209,157 @@ def test_a_store_that_cannot_be_read_is_not_the_users_fault(desk: Desk) -> None:
     desk.store._database.execute("ALTER TABLE runs RENAME TO hidden")
     with pytest.raises(StoreError, match="cannot be used"):
         desk.ask(ResultsRequest(run=RUN))
+
+
+def test_a_status_tells_of_the_newest_runs_and_how_many_there_are(desk: Desk) -> None:
+    desk.ask(declare(desk.definition).model_copy(update={"run": "later"}))
+    answer = desk.ask(StatusRequest(newest=1))
+    assert isinstance(answer, Status)
+    assert (len(answer.runs), answer.total) == (1, 2)
+    answer = desk.ask(StatusRequest())
+    assert isinstance(answer, Status)
+    assert (len(answer.runs), answer.total) == (2, 2)
+
+
+def test_every_run_that_goes_on_is_told_page_by_page_also_while_others_begin_and_end(
+    desk: Desk,
+) -> None:
+    for number in range(6):
+        wanted = declare(desk.definition).model_copy(update={"run": f"r{number}"})
+        desk.ledger.declare(wanted, NOW + number // 2)
+    found: list[str] = []
+    totals: list[int] = []
+    last = None
+    for ends in ("r5", "r1", "r3", "r4"):
+        page = desk.ask(StatusRequest(state=RunState.RUNNING, newest=2, older_than=last))
+        assert isinstance(page, Status)
+        found += [run.run for run in page.runs]
+        totals.append(page.total)
+        last = page.runs[-1].age if page.runs else last
+        desk.ask(CancelRequest(run=ends))
+        begun = declare(desk.definition).model_copy(update={"run": f"after-{ends}"})
+        desk.ledger.declare(begun, NOW + 10)
+    assert found == ["r5", "r4", "r3", "r2", RUN, "r0"]
+    assert totals == [7, 5, 2, 0]
+
+
+# Estimates so far
+
+
+def headlines(answer: Message) -> dict[str, Headline | None]:
+    assert isinstance(answer, Status)
+    assert decode(answer.type, encode(answer), Status) == answer
+    found = (None,) * len(answer.runs) if answer.headlines is None else answer.headlines
+    return {run.run: headline for run, headline in zip(answer.runs, found, strict=True)}
+
+
+def test_a_status_tells_estimates_of_the_runs_that_go_on_only_when_asked(desk: Desk) -> None:
+    desk.ask(declare(desk.definition).model_copy(update={"run": "ended"}))
+    for run in (RUN, "ended"):
+        desk.ledger.partial(partial(desk.definition, 0, 4, run=run), NOW)
+    desk.ask(CancelRequest(run="ended"))
+    plain = desk.ask(StatusRequest())
+    assert headlines(plain) == {RUN: None, "ended": None}
+    assert b"headlines" not in encode(plain) + encode(StatusRequest())  # older ones refuse it
+    found = headlines(desk.ask(StatusRequest(headlines=True)))
+    estimate = desk.ask(ResultsRequest(run=RUN))
+    assert isinstance(estimate, Results)
+    output = estimate.result.cells[0].outputs["x"]
+    expected = Headline(output="x", mean=output.mean, standard_error=output.standard_error)
+    assert found == {RUN: expected, "ended": None}
+
+
+def test_a_run_of_which_nothing_is_merged_has_no_estimate(desk: Desk) -> None:
+    assert headlines(desk.ask(StatusRequest(headlines=True))) == {RUN: None}
+
+
+# The fleet
+
+
+def names(answer: Message) -> list[str]:
+    assert isinstance(answer, Fleet)
+    return [member.consumer for member in answer.consumers]
+
+
+def test_the_fleet_is_told_as_its_last_words_have_it(desk: Desk) -> None:
+    desk.ledger.fleet.hear(telemetry("host-a.1"), NOW - 3)
+    draining = {"state": ConsumerState.DRAINING, "busy": 1, "pool": "gpu", "version": "9.9"}
+    desk.ledger.fleet.hear(telemetry("host-a.1", 4, **draining), NOW - 1)
+    assert desk.ask(FleetRequest()) == Fleet(
+        consumers=(
+            FleetMember(
+                consumer="host-a.1", host="host-a", pool="gpu", slots=4, busy=1,
+                state=ConsumerState.DRAINING, version="9.9", last_seen=NOW - 1,
+            ),
+        ),
+        total=1,
+        clock=NOW,
+    )  # fmt: skip
+
+
+def test_the_slots_of_a_suspended_consumer_do_not_count_but_it_is_told_of(desk: Desk) -> None:
+    fleet = desk.ledger.fleet
+    assert fleet.hear(telemetry("guest", 4, busy=2), NOW)
+    assert fleet.slots("default") == 4
+    assert fleet.hear(telemetry("guest", 4, busy=2, suspended=Suspension.HOURS), NOW)
+    assert (fleet.slots("default"), fleet.busy("default"), fleet.consumers("default")) == (0, 0, 0)
+    assert fleet.capacity()["default"].slots == 0
+    assert set(fleet.live("default")) == {"guest"}  # it comes back
+    answer = desk.ask(FleetRequest())
+    assert isinstance(answer, Fleet)
+    assert [member.suspended for member in answer.consumers] == [Suspension.HOURS]
+    assert fleet.hear(telemetry("guest", 4, suspended=Suspension.FAILURES), NOW)
+    assert fleet.slots("default") == 4  # for a moment only
+
+
+def test_a_consumer_that_stopped_or_fell_silent_is_not_told(desk: Desk) -> None:
+    desk.ledger.fleet.hear(telemetry("silent"), NOW - ALIVE_SECONDS - 0.1)
+    desk.ledger.fleet.hear(telemetry("stopped"), NOW)
+    desk.ledger.fleet.hear(telemetry("stopped", state=ConsumerState.STOPPED), NOW)
+    desk.ledger.fleet.hear(telemetry("alive"), NOW - ALIVE_SECONDS)
+    desk.ledger.fleet.hear(telemetry("loading", slots=0), NOW)
+    assert names(desk.ask(FleetRequest())) == ["alive", "loading"]
+
+
+def test_a_fleet_is_told_pool_by_pool_and_page_by_page_by_name(desk: Desk) -> None:
+    for name in ("c", "a", "d", "b"):
+        desk.ledger.fleet.hear(telemetry(name), NOW)
+    desk.ledger.fleet.hear(telemetry("else", pool="other"), NOW)
+    pages = [
+        desk.ask(FleetRequest(pool="default", first=3, after=after)) for after in (None, "c", "d")
+    ]
+    assert [names(page) for page in pages] == [["a", "b", "c"], ["d"], []]
+    assert {page.total for page in pages if isinstance(page, Fleet)} == {4}
+    assert names(desk.ask(FleetRequest(pool="other"))) == ["else"]
+
+
+def test_the_longest_answer_about_a_fleet_fits_into_its_message(desk: Desk) -> None:
+    for number in range(MAX_FLEET_CONSUMERS + 1):
+        name = f"{number:0120}"
+        long = telemetry(name, host=name, pool="p" * 40, version="v" * 64, slots=4096, busy=4096)
+        desk.ledger.fleet.hear(long, NOW)
+    answer = desk.ask(FleetRequest())
+    assert isinstance(answer, Fleet)
+    assert (len(answer.consumers), answer.total) == (1_000, 1_001)
+    assert decode(answer.type, encode(answer), Fleet) == answer
+
+
+def test_history_and_failures_are_told_of_runs_that_go_on_and_that_have_ended(desk: Desk) -> None:
+    desk.ledger.partial(partial(desk.definition, 0, 8), NOW)
+    desk.ledger.record(NOW + 1)
+    desk.ledger.failure(failure(desk.definition, 9, 10, text="why"), NOW)
+    desk.commit()
+    desk.ledger.partial(partial(desk.definition, 8, 16), NOW)
+    for ends in (False, True):
+        if ends:
+            desk.ask(CancelRequest(run=RUN))
+            desk.commit()
+        history = desk.ask(HistoryRequest(run=RUN, cell=0))
+        assert isinstance(history, History)
+        assert [point.samples for point in history.points] == [8 * 1024, 16 * 1024]
+        failures = desk.ask(FailuresRequest(run=RUN))
+        assert isinstance(failures, Failures)
+        assert [one.text for one in failures.failures] == ["why"]
+    refused = desk.ask(HistoryRequest(run=RUN, cell=99))
+    assert isinstance(refused, ErrorReply)
+    assert refused.code == ErrorCode.INVALID

@@ -1,20 +1,21 @@
 """The example run file, each cell through the consumer's code and the books, without a broker."""
 
-import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from aggregator.books import RunBooks
 from aggregator.result import result
 from consumer.answers import Worker
 from consumer.execution import execute
-from producer.runfile import read_run_file, submission
-from producer.tables import WIDTH, result_table
+from producer.run_sections import read_run_file
+from producer.runfile import submission
+from producer.status_table import WIDTH
+from producer.tables import result_table
 from protocol.definition import Definition, Lane
 from protocol.messages import Chunk, Partial
 from protocol.results import Result
+from tests.support.drawing import drawn
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "ops" / "examples" / "backtest.toml"
 
@@ -48,9 +49,7 @@ def test_the_example_is_27_pairs_and_their_portfolio_by_6_rules(definition: Defi
 
 
 def test_the_examples_table_has_one_line_per_cell(found: Result) -> None:
-    file = io.StringIO()
-    Console(file=file, width=WIDTH, color_system=None).print(result_table(found))
-    rows = [line for line in file.getvalue().splitlines() if line.startswith("│")]
+    rows = [line for line in drawn(result_table(found), WIDTH) if line.startswith("│")]
     assert len(rows) == 28 * 6
     assert all(row.count(" ± ") == row.count(" … ") - ("(27)" in row) == 4 for row in rows)
     assert sum("EURUSD … (27)" in row for row in rows) == 6

@@ -10,7 +10,8 @@ import pytest
 from consumer.backtest.files import MAX_BYTES, content_hash
 from consumer.execution import execute
 from consumer.models.backtest import Backtest
-from producer.runfile import RunFile, parse, submission
+from producer.run_sections import RunFile, parse
+from producer.runfile import submission
 from protocol.definition import Sampling
 from protocol.errors import UnsupportedError, UsageError
 from protocol.messages import Chunk, Failure, FailureKind, Partial
@@ -75,8 +76,8 @@ def test_parameters_read_back_are_the_same_parameters() -> None:
         ({"legs": ["EURUSD"] * 201}, "params.legs = .* at most 200 items"),
         ({"legs": ["EURUSD", "USDUSD"]}, "params: legs: 'USDUSD' is no currency pair"),
         ({"pair": "EURUSD", "legs": ["EURUSD"]}, "give either pair or legs"),
-        ({"legs": ["EURUSD"], "weights": [0.5, 0.5]}, "weights has 2 numbers for 1 legs"),
-        ({"weights": [1.0]}, "weights has 1 numbers for 0 legs"),
+        ({"legs": ["EURUSD"], "weights": [0.5, 0.5]}, "weights has 2 numbers for 1 leg"),
+        ({"weights": [1.0]}, "weights has 1 number for 0 legs"),
         (
             {"legs": ["EURUSD"], "weights": [-10.1]},
             r"weights.0 = -10.1 .* greater than or equal",
@@ -159,7 +160,7 @@ def test_exactly_20_days_to_trade_are_enough(tmp_path: Path) -> None:
 
 
 def test_a_date_may_be_written_as_toml_has_dates(tmp_path: Path) -> None:
-    from producer.runfile import read_run_file  # noqa: PLC0415
+    from producer.run_sections import read_run_file  # noqa: PLC0415
 
     path = tmp_path / "run.toml"
     path.write_text('[run]\nmodel = "backtest"\n[params]\nfirst_date = 2005-01-03\n')

@@ -1,12 +1,13 @@
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 from consumer import events as e
 from consumer.answers import Worker
+from consumer.limits import Limits
 from consumer.policy import Policy
 from protocol.definition import Lane, Sampling
-from protocol.messages import Chunk, Failure, FailureKind, Partial, decode
+from protocol.messages import Chunk, Failure, FailureKind, Partial, Suspension, decode
 
 WORKER = Worker("host-1", "host")
 A = TypeVar("A")
@@ -27,8 +28,8 @@ def ended(run: str, term: int = 0) -> e.RunEnded:
 class Driver:
     """Feeds a policy and keeps what it does; the time moves by hand."""
 
-    def __init__(self, slots: int = 1, time_limit: float = 1500.0) -> None:
-        self.policy = Policy(WORKER, slots, time_limit)
+    def __init__(self, slots: int = 1, **limits: Any) -> None:
+        self.policy = Policy(WORKER, slots, Limits(**limits))
         self.now = 0.0
         self.tags = 0
 
@@ -84,7 +85,17 @@ def published_failure(actions: list[e.Action]) -> Failure:
 def test_nothing_is_consumed_before_a_slot_is_ready() -> None:
     driver = Driver()
     assert not only(driver.send(e.Connected()), e.Consume)
-    assert one(driver.send(e.SlotReady(0)), e.Consume).prefetch == 2
+    assert one(driver.send(e.SlotReady(0)), e.Consume).prefetch == 1
+
+
+def test_no_slot_is_told_of_before_the_first_is_ready_and_then_all() -> None:
+    driver = Driver(slots=2)
+    driver.send(e.Connected())
+    assert driver.policy.announced == 0
+    driver.send(e.SlotReady(0))
+    assert driver.policy.announced == 2
+    driver.send(e.SlotCrashed(0, "gone"))
+    assert driver.policy.announced == 2
 
 
 def test_a_chunk_is_acknowledged_only_after_its_answer_was_confirmed(driver: Driver) -> None:
@@ -110,13 +121,17 @@ def test_the_most_urgent_lane_starts_first(driver: Driver) -> None:
     driver.deliver(chunk(1))
     for attempt, lane in ((2, Lane.LOW), (3, Lane.NORMAL), (4, Lane.HIGH), (5, Lane.HIGH)):
         driver.deliver(chunk(attempt), lane)
-    assert [started(driver.done())[0] for _ in range(4)] == [4, 5, 3, 2]
+    order = []
+    for _ in range(4):
+        driver.now += 0.1
+        order += started(driver.done())
+    assert order == [4, 5, 3, 2]
 
 
 def test_an_aged_chunk_starts_next_whatever_its_lane(driver: Driver) -> None:
     driver.deliver(chunk(1))
     driver.deliver(chunk(2), Lane.LOW)
-    driver.now += 10.1
+    driver.now += 8.1
     driver.deliver(chunk(3), Lane.HIGH)
     assert started(driver.done()) == [2]
 
@@ -144,6 +159,31 @@ def test_look_ahead_grows_for_short_chunks_and_comes_back_for_long_ones(driver: 
     driver.deliver(chunk(2))
     driver.now += 1.0
     assert one(driver.done(), e.Consume).prefetch == 2
+
+
+def test_nothing_waits_behind_chunks_of_more_than_a_second_nor_before_one_is_measured(
+    driver: Driver,
+) -> None:
+    prefetch = []
+    for attempt, seconds in enumerate((0.5, 5.0, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)):
+        driver.deliver(chunk(attempt))
+        driver.now += seconds
+        prefetch += [action.prefetch for action in only(driver.done(), e.Consume)]
+    assert prefetch == [2, 1, 2]
+
+
+def test_a_chunk_of_a_lower_lane_is_started_rather_than_given_back_when_it_has_aged(
+    driver: Driver,
+) -> None:
+    driver.deliver(chunk(0))
+    driver.deliver(chunk(1), Lane.LOW)
+    begun: list[int] = []
+    for attempt in range(2, 30):
+        driver.deliver(chunk(attempt), Lane.HIGH)
+        assert not only(driver.pass_time(0.25), e.Return)
+        assert not only(driver.pass_time(0.25), e.Return)
+        begun += started(driver.done())
+    assert 1 in begun
 
 
 def test_chunks_of_an_ended_run_are_acknowledged_without_computing(driver: Driver) -> None:
@@ -200,22 +240,93 @@ def test_a_slot_that_keeps_crashing_starts_after_growing_pauses(driver: Driver) 
     assert pauses == [0.0, 1.0, 2.0, 4.0]
 
 
-def test_an_agent_with_failures_in_a_row_takes_a_rest(driver: Driver) -> None:
-    for attempt in range(3):
-        assert started(driver.deliver(chunk(attempt))) == [attempt]
+def fail(driver: Driver, *chunks: Chunk) -> list[e.Action]:
+    """Let chunks start and fail, one after the other; return what the last one led to."""
+    actions: list[e.Action] = []
+    for one in chunks:
+        assert started(driver.deliver(one)) == [one.attempt]
         actions = driver.done(kind=FailureKind.MODEL_ERROR)
-    assert only(actions, e.StopConsuming)
+    return actions
+
+
+def test_a_run_with_failures_in_a_row_rests_and_its_next_chunk_waits(driver: Driver) -> None:
+    assert only(fail(driver, *map(chunk, range(3))), e.Note)
     assert started(driver.deliver(chunk(7))) == []
+    assert started(driver.pass_time(1.0)) == [7]
+    driver.done()
+    assert started(driver.deliver(chunk(8))) == [8]
+    assert not only(driver.done(kind=FailureKind.MODEL_ERROR), e.Note)
+
+
+def test_other_runs_go_on_while_one_rests_however_many_of_its_chunks_are_delivered(
+    driver: Driver,
+) -> None:
+    assert not only(fail(driver, *map(chunk, range(3))), e.StopConsuming)
+    for attempt in range(10, 13):
+        held = driver.deliver(chunk(attempt))
+        # Consuming anew makes room for what comes behind the chunk that is held.
+        assert only(held, e.Consume)
+        assert not only(held, e.Return)
+    assert started(driver.deliver(chunk(20, run="other"))) == [20]
+    driver.done()
+    assert started(driver.pass_time(1.0))[0] == 10
+
+
+def test_chunks_of_a_resting_run_are_not_hoarded(driver: Driver) -> None:
+    fail(driver, *map(chunk, range(3)))
+    held = [driver.deliver(chunk(attempt)) for attempt in range(10, 14)]
+    assert only(held[-1], e.StopConsuming)
+    assert only(driver.pass_time(1.0), e.Consume)
+
+
+def test_chunks_that_are_held_go_with_their_run_and_with_the_agent(driver: Driver) -> None:
+    fail(driver, *map(chunk, range(3)))
+    driver.deliver(chunk(10))
+    assert one(driver.send(ended("r")), e.Ack).receipt == (1, 4)
+    fail(driver, *(chunk(attempt, run="s") for attempt in range(3)))
+    driver.deliver(chunk(11, run="s"))
+    assert one(driver.send(e.Drain()), e.Return).receipt == (1, 8)
+
+
+def test_chunks_begun_before_a_rest_do_not_make_it_longer() -> None:
+    driver = Driver(slots=8)
+    driver.connect()
+    for attempt in range(8):
+        driver.deliver(chunk(attempt))
+    notes = [only(driver.done(slot, FailureKind.MODEL_ERROR), e.Note) for slot in range(8)]
+    assert [len(told) for told in notes] == [0, 0, 1, 0, 0, 0, 0, 0]
+    driver.deliver(chunk(9))
+    assert started(driver.pass_time(1.0)) == [9]
+    assert "for 2 s" in one(driver.done(kind=FailureKind.MODEL_ERROR), e.Note).text
+
+
+def test_the_agent_rests_when_several_runs_fail_in_a_row(driver: Driver) -> None:
+    actions = fail(driver, *(chunk(n, run=f"r{n}") for n in range(3)))
+    assert only(actions, e.StopConsuming)
+    assert started(driver.deliver(chunk(7, run="other"))) == []
     rested = driver.pass_time(1.0)
     assert started(rested) == [7]
     assert only(rested, e.Consume)
-    driver.done()
-    assert started(driver.deliver(chunk(8))) == [8]
-    assert not only(driver.done(kind=FailureKind.MODEL_ERROR), e.StopConsuming)
+
+
+def test_a_run_that_succeeds_between_says_that_the_agent_is_well(driver: Driver) -> None:
+    for n in range(6):
+        assert not only(fail(driver, chunk(n, run=f"r{n}")), e.StopConsuming)
+        driver.deliver(chunk(n, run="other"))
+        driver.done()
+
+
+def test_a_slot_that_a_chunk_ended_starts_again_at_once_for_other_runs(driver: Driver) -> None:
+    for attempt in range(3):
+        driver.deliver(chunk(attempt))
+        assert only(driver.send(e.SlotCrashed(0, "exit code 3")), e.StartSlot)
+        driver.send(e.SlotReady(0))
+    assert started(driver.deliver(chunk(3))) == []
+    assert started(driver.deliver(chunk(4, run="other"))) == [4]
 
 
 def test_a_chunk_beyond_its_time_limit_is_killed_and_reported_once() -> None:
-    driver = Driver(time_limit=100.0)
+    driver = Driver(chunk_seconds=100.0)
     driver.connect()
     driver.deliver(chunk(1))
     assert not only(driver.pass_time(100.0), e.KillSlot)
@@ -317,9 +428,235 @@ def test_stopping_kills_the_slots_and_returns_everything(driver: Driver) -> None
     assert actions[-1] == e.Exit()
 
 
+def tiny(driver: Driver) -> None:
+    """Let the run's first chunk be over in a moment."""
+    driver.deliver(chunk(0))
+    driver.now += 0.001
+    driver.done()
+
+
+def test_a_slot_gets_several_tiny_chunks_of_a_run_and_answers_them_in_their_order(
+    driver: Driver,
+) -> None:
+    tiny(driver)
+    starts = [started(driver.deliver(chunk(attempt))) for attempt in range(1, 25)]
+    assert starts == [[attempt] for attempt in range(1, 21)] + [[]] * 4  # 20 ms of work
+    published = []
+    for _ in range(20):
+        driver.now += 0.001
+        actions = driver.done()
+        published += only(actions, e.Publish)
+        starts.append(started(actions))
+    assert len(published) == 20
+    assert starts[24:28] == [[21], [22], [23], [24]]
+
+
+def test_other_runs_and_chunks_of_unknown_cost_start_in_idle_slots_only(driver: Driver) -> None:
+    tiny(driver)
+    assert started(driver.deliver(chunk(1))) == [1]
+    assert started(driver.deliver(chunk(2, run="other"))) == []
+    driver.now += 0.001
+    assert started(driver.done()) == [2]
+    assert started(driver.deliver(chunk(3, run="other"))) == []
+    assert started(driver.deliver(chunk(4))) == []
+
+
+def test_a_run_whose_chunks_turn_long_gets_one_at_a_time_again(driver: Driver) -> None:
+    tiny(driver)
+    driver.deliver(chunk(1))
+    driver.now += 1.0
+    driver.done()
+    assert started(driver.deliver(chunk(2))) == [2]
+    assert started(driver.deliver(chunk(3))) == []
+
+
+def test_when_a_slot_with_several_chunks_dies_each_is_tried_alone_and_none_is_blamed(
+    driver: Driver,
+) -> None:
+    tiny(driver)
+    for attempt in (1, 2, 3):
+        driver.deliver(chunk(attempt))
+    died = driver.send(e.SlotCrashed(0, "killed by SIGKILL"))
+    assert not only(died, e.Publish)
+    assert started(driver.send(e.SlotReady(0))) == [1]
+    assert started(driver.done()) == [2]
+    again = driver.send(e.SlotCrashed(0, "killed by SIGKILL"))
+    assert (published_failure(again).kind, published_failure(again).attempt) == (
+        FailureKind.CRASH,
+        2,
+    )
+    assert started(driver.send(e.SlotReady(0))) == [3]
+
+
+def test_events_of_one_turn_are_answered_together(driver: Driver) -> None:
+    tiny(driver)
+    work = [e.Delivered((1, 10 + n), Lane.NORMAL, chunk(n), b"body") for n in (1, 2)]
+    assert started(driver.policy.handle_all(work, driver.now)) == [1, 2]
+    answers = [e.SlotDone(0, Partial.type, b"answer", seconds=0.001) for _ in work]
+    assert len(only(driver.policy.handle_all(answers, driver.now), e.Publish)) == 2
+
+
 def test_every_slot_gets_a_chunk_of_its_own() -> None:
     driver = Driver(slots=3)
     driver.connect()
     starts = [only(driver.deliver(chunk(i)), e.StartChunk) for i in range(4)]
     assert [[s.slot for s in start] for start in starts] == [[0], [1], [2], []]
     assert driver.policy.busy == 3
+
+
+# What is told
+
+
+def test_the_tally_has_what_slots_answered_and_what_failed_without_them(driver: Driver) -> None:
+    for attempt, kind in enumerate((None, FailureKind.NOT_FINITE, None)):
+        driver.deliver(chunk(attempt))
+        driver.pass_time(0.2)
+        driver.done(kind=kind)
+    driver.deliver(chunk(7, not_by=WORKER.consumer))
+    found = driver.policy.tally.totals(0, 0)
+    assert found.models["pi"].samples == 2 * 2
+    assert found.models["pi"].chunks[4] == 2
+    assert found.failures == {FailureKind.NOT_FINITE: 1, FailureKind.DECLINED: 1}
+
+
+def test_an_agent_that_rests_says_why_it_starts_nothing() -> None:
+    driver = Driver()
+    driver.connect()
+    assert driver.policy.suspension(driver.now) is None
+    for number in range(3):
+        driver.deliver(chunk(number, run=f"r{number}"))
+        driver.done(kind=FailureKind.MODEL_ERROR)
+    assert driver.policy.suspension(driver.now) is Suspension.FAILURES
+    assert driver.policy.suspension(driver.now + 3600.0) is None
+
+
+# Suspended
+
+
+def suspended(driver: Driver, *, give_back: bool = False) -> list[e.Action]:
+    return driver.send(e.Suspend(Suspension.HOURS, "it is day", give_back))
+
+
+def test_a_suspended_agent_finishes_what_runs_and_gives_back_the_rest(driver: Driver) -> None:
+    for attempt in (1, 2):
+        driver.deliver(chunk(attempt))
+    actions = suspended(driver)
+    # Not the other way round, or the broker would send it here again.
+    assert [a for a in actions if not isinstance(a, e.Note)] == [
+        e.StopConsuming(),
+        e.Return((1, 2)),
+    ]
+    assert driver.policy.busy == 1
+    publish = one(driver.done(), e.Publish)
+    assert one(driver.send(e.Confirmed(publish.token)), e.Ack).receipt == (1, 1)
+    assert not only(driver.pass_time(3600.0), e.Exit)
+
+
+def test_what_was_on_its_way_to_a_suspended_agent_goes_back(driver: Driver) -> None:
+    suspended(driver)
+    assert driver.deliver(chunk(1)) == [e.Return((1, 1))]
+
+
+def test_an_agent_that_returns_its_chunks_kills_its_slots_and_fails_nothing(driver: Driver) -> None:
+    driver.deliver(chunk(1))
+    actions = suspended(driver, give_back=True)
+    assert one(actions, e.KillSlot).slot == 0
+    assert one(actions, e.Return).receipt == (1, 1)
+    died = driver.send(e.SlotCrashed(0, "killed by SIGKILL"))
+    assert not only(died, e.Publish)
+    assert driver.policy.tally.totals(0, 0).failures == {}
+    assert one(died, e.StartSlot).slot == 0  # at hand when it goes on
+
+
+def test_answers_that_nobody_has_confirmed_are_not_given_back(driver: Driver) -> None:
+    driver.deliver(chunk(1))
+    publish = one(driver.done(), e.Publish)
+    assert not only(suspended(driver, give_back=True), e.Return)
+    assert one(driver.send(e.Confirmed(publish.token)), e.Ack).receipt == (1, 1)
+
+
+def test_an_agent_goes_on_once_no_reason_is_left_and_tells_the_first_of_them(
+    driver: Driver,
+) -> None:
+    suspended(driver)
+    driver.send(e.Suspend(Suspension.QUIET, "told so"))
+    assert driver.policy.suspension(driver.now) is Suspension.QUIET
+    assert not only(driver.send(e.Resume(Suspension.QUIET)), e.Consume)
+    assert driver.policy.suspension(driver.now) is Suspension.HOURS
+    assert one(driver.send(e.Resume(Suspension.HOURS)), e.Consume)
+    assert driver.policy.suspension(driver.now) is None
+    assert started(driver.deliver(chunk(1))) == [1]
+
+
+def test_an_agent_that_was_suspended_before_it_was_connected_consumes_nothing() -> None:
+    driver = Driver()
+    suspended(driver)
+    assert not only(driver.connect(), e.Consume)
+    driver.send(e.Disconnected())
+    driver.send(e.Connected())
+    assert only(driver.send(e.Resume(Suspension.HOURS)), e.Consume)
+
+
+def test_a_suspended_agent_drains_as_any_other(driver: Driver) -> None:
+    driver.deliver(chunk(1))
+    suspended(driver)
+    assert not only(driver.send(e.Drain()), e.Exit)
+    publish = one(driver.done(), e.Publish)
+    assert only(driver.send(e.Confirmed(publish.token)), e.Exit)
+
+
+def test_what_takes_longer_than_the_time_to_drain_is_given_back(driver: Driver) -> None:
+    driver.deliver(chunk(1))
+    driver.send(e.Drain())
+    assert not only(driver.pass_time(59.0), e.Exit)
+    driver.send(e.Drain())  # does not begin anew
+    late = driver.pass_time(1.0)
+    assert one(late, e.Return).receipt == (1, 1)
+    assert one(late, e.KillSlot).slot == 0
+    assert not only(late, e.Publish)
+    assert only(late, e.Exit)
+    assert "1 slot still at work after 60 s" in one(late, e.Note).text
+
+
+# Slots that end
+
+
+def test_a_slot_is_exchanged_after_so_many_chunks_and_no_chunk_fails() -> None:
+    driver = Driver(chunks_per_slot=2)
+    driver.connect()
+    tiny(driver)
+    driver.send(e.SlotCrashed(0, "killed by SIGKILL"))
+    driver.send(e.SlotReady(0))
+    assert started([a for n in (1, 2, 3) for a in driver.deliver(chunk(n))]) == [1, 2]
+    assert not only(driver.done(), e.KillSlot)
+    last = driver.done()
+    assert one(last, e.KillSlot).slot == 0
+    assert not started(last)
+    ended = driver.send(e.SlotCrashed(0, "killed by SIGKILL"))
+    assert one(ended, e.StartSlot).slot == 0
+    assert not only(ended, e.Note)
+    assert started(driver.send(e.SlotReady(0))) == [3]
+    assert FailureKind.CRASH not in driver.policy.tally.totals(0, 0).failures
+
+
+def test_a_slot_that_uses_too_much_memory_is_killed_and_its_chunk_fails_with_the_figure() -> None:
+    driver = Driver(slot_memory=2**30)
+    driver.connect()
+    driver.deliver(chunk(1))
+    killed = driver.send(e.SlotTooLarge(0, 3 * 2**29))
+    assert one(killed, e.KillSlot).slot == 0
+    failure = published_failure(killed)
+    assert (failure.kind, failure.text) == (
+        FailureKind.CRASH, "used 1,536 MiB of memory, more than the 1,024 MiB it may",
+    )  # fmt: skip
+    assert driver.send(e.SlotTooLarge(0, 2**31)) == []  # seen before it was gone
+    gone = driver.send(e.SlotCrashed(0, "killed by SIGKILL"))
+    assert one(gone, e.StartSlot).slot == 0
+    assert not only(gone, e.Publish)
+
+
+def test_a_slot_that_keeps_too_much_memory_between_chunks_starts_anew(driver: Driver) -> None:
+    killed = driver.send(e.SlotTooLarge(0, 2**40))
+    assert one(killed, e.KillSlot).slot == 0
+    assert not only(killed, e.Publish)
+    assert one(driver.send(e.SlotCrashed(0, "killed by SIGKILL")), e.StartSlot).slot == 0

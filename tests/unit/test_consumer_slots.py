@@ -36,7 +36,8 @@ class Fleet:
 
     def next(self, slot: int) -> SlotEvent:
         assert wait([self.watched[slot]], DEADLINE), "the slot says nothing"
-        return self.slots.read(slot)
+        (event,) = self.slots.read(slot)
+        return event
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_a_slot_answers_a_chunk_with_a_partial(fleet: Fleet) -> None:
     fleet.slots.start(0)
     assert fleet.next(0) == e.SlotReady(0)
     for _ in range(2):
-        fleet.slots.give(0, chunk())
+        fleet.slots.give(0, [chunk()])
         done = fleet.next(0)
         assert isinstance(done, e.SlotDone)
         partial = decode(done.type, done.body, Partial)
@@ -70,7 +71,7 @@ def test_a_slot_answers_a_chunk_with_a_partial(fleet: Fleet) -> None:
 def test_a_slot_says_which_kind_of_failure_it_answers(fleet: Fleet) -> None:
     fleet.slots.start(0)
     fleet.next(0)
-    fleet.slots.give(0, chunk(model="unknown"))
+    fleet.slots.give(0, [chunk(model="unknown")])
     done = fleet.next(0)
     assert isinstance(done, e.SlotDone)
     assert done.kind is FailureKind.UNSUPPORTED_MODEL
@@ -97,7 +98,7 @@ def test_a_model_on_the_global_generator_draws_other_numbers_in_each_slot(tmp_pa
         for slot in range(2):
             fleet.slots.start(slot)
             fleet.next(slot)
-            fleet.slots.give(slot, body)
+            fleet.slots.give(slot, [body])
             done = fleet.next(slot)
             assert isinstance(done, e.SlotDone)
             sums.append(decode(done.type, done.body, Partial).statistics.sums)
@@ -106,11 +107,20 @@ def test_a_model_on_the_global_generator_draws_other_numbers_in_each_slot(tmp_pa
     assert sums[0] != sums[1]
 
 
+def test_an_answer_does_not_wait_for_the_chunk_that_follows(fleet: Fleet) -> None:
+    fleet.slots.start(0)
+    fleet.next(0)
+    fleet.slots.give(0, [chunk(), chunk(blocks=10_000_000, block_size=1024)])
+    done = fleet.next(0)
+    assert isinstance(done, e.SlotDone)
+    assert decode(done.type, done.body, Partial).blocks == 1
+
+
 def test_a_killed_slot_is_noticed_and_can_be_started_again(fleet: Fleet) -> None:
     fleet.slots.start(0)
     fleet.slots.start(1)
     assert {fleet.next(0), fleet.next(1)} == {e.SlotReady(0), e.SlotReady(1)}
-    fleet.slots.give(0, chunk(blocks=100_000, block_size=1024))
+    fleet.slots.give(0, [chunk(blocks=100_000, block_size=1024)])
     fleet.slots.kill(0)
     assert fleet.next(0) == e.SlotCrashed(0, "killed by SIGKILL")
     assert set(fleet.watched) == {1}
@@ -123,8 +133,8 @@ def test_a_chunk_for_a_slot_that_has_just_died_is_not_an_error(fleet: Fleet) -> 
     fleet.next(0)
     fleet.slots.kill(0)
     assert wait([fleet.watched[0]], DEADLINE)
-    fleet.slots.give(0, chunk())
-    assert isinstance(fleet.slots.read(0), e.SlotCrashed)
+    fleet.slots.give(0, [chunk()])
+    assert isinstance(fleet.next(0), e.SlotCrashed)
 
 
 def proportional_set_size(pid: int) -> int:
@@ -140,7 +150,7 @@ def test_an_added_slot_takes_at_most_60_mb_once_it_has_computed(fleet: Fleet) ->
     for slot in range(3):
         fleet.slots.start(slot)
         fleet.next(slot)
-        fleet.slots.give(slot, chunk(blocks=4, block_size=1024))
+        fleet.slots.give(slot, [chunk(blocks=4, block_size=1024)])
         assert isinstance(fleet.next(slot), e.SlotDone)
         running = [process.pid for process in multiprocessing.active_children()]
         processes = [server, *(pid for pid in running if pid is not None)]
@@ -175,7 +185,7 @@ if __name__ == "__main__":
     slots = Slots(Worker("host-1", "host"), fds.__setitem__, lambda fd: None)
     slots.start(0)
     slots.read(0)
-    slots.give(0, bytes.fromhex(sys.argv[1]))
+    slots.give(0, [bytes.fromhex(sys.argv[1])])
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     signal.pause()
 """

@@ -1,16 +1,20 @@
 """Where compiled kernels are kept, and which vector width is chosen for a processor."""
 
+import fcntl
 import json
 import logging
 import os
 import stat
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from consumer.kernels import cache, width
+from tests.support.stack_processes import eventually
 
 
 @pytest.fixture
@@ -71,6 +75,104 @@ def test_another_source_has_another_cache(nowhere: pytest.MonkeyPatch, tmp_path:
     (sources / "exp.py").rename(sources / "log.py")
     found.add(cache.cache_directory())
     assert len(found) == 3
+
+
+@pytest.fixture
+def others(nowhere: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Return a directory of caches with our own in it; `other` adds more."""
+    nowhere.setenv(cache.CACHE_VARIABLE, str(tmp_path))
+    assert cache.cache_directory() is not None
+    return tmp_path
+
+
+def other(base: Path, digit: str, days: float, used: str = "used") -> Path:
+    """Make a cache of other sources that was used so many days ago."""
+    directory = base / f"kernels-{digit * 16}"
+    (directory / "code").mkdir(parents=True)
+    (directory / "code" / "exp.nbc").touch()
+    file = directory / used
+    file.touch()
+    os.utime(file, (time.time() - days * 86_400,) * 2)
+    return directory
+
+
+def test_what_no_sources_have_used_for_a_week_is_removed(others: Path) -> None:
+    mine = cache.cache_directory()
+    old, recent = other(others, "a", days=8), other(others, "b", days=6)
+    foreign = [others / "kernels-of-somebody", others / "data"]
+    for directory in foreign:
+        directory.mkdir()
+        os.utime(directory, (0, 0))
+    cache.remove_unused()
+    assert not old.exists()
+    assert {recent, mine, *foreign} == set(others.iterdir())
+
+
+def test_a_cache_without_a_word_about_its_use_is_as_old_as_its_directory(others: Path) -> None:
+    fresh, old = (other(others, digit, 8, used="lock") for digit in "ab")
+    os.utime(old, (0, 0))
+    cache.remove_unused()
+    assert fresh.exists()
+    assert not old.exists()
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from consumer.kernels import cache
+cache._hold(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_cache_that_a_process_still_uses_is_kept_until_that_has_ended(others: Path) -> None:
+    old = other(others, "a", days=0)
+    with subprocess.Popen(  # noqa: S603 - our own interpreter and text
+        [sys.executable, "-c", HOLD, old],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        os.utime(old / "used", (0, 0))
+        cache.remove_unused()
+        assert old.exists()
+        holder.communicate()
+    cache.remove_unused()
+    assert not old.exists()
+
+
+def test_using_a_cache_makes_it_young(others: Path) -> None:
+    again = other(others, "a", days=8)
+    cache._hold(again)
+    assert time.time() - (again / "used").stat().st_mtime < 3600
+
+
+def test_what_a_removal_has_left_is_removed_by_the_next_one(others: Path) -> None:
+    half = other(others, "a", days=0).rename(others / f"kernels-{'a' * 16}.removed")
+    cache.remove_unused()
+    assert not half.exists()
+
+
+def test_who_comes_while_a_cache_is_removed_finds_an_empty_one(others: Path) -> None:
+    wanted = other(others, "a", days=8)
+    with (wanted / "used").open("a") as remover, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(remover, fcntl.LOCK_EX)
+        newcomer = pool.submit(cache._hold, wanted)
+        eventually(lambda: opened(wanted / "used") == 2, "the newcomer waits")
+        wanted.rename(others / "gone")
+        fcntl.flock(remover, fcntl.LOCK_UN)
+        newcomer.result(timeout=10)
+    assert [path.name for path in wanted.iterdir()] == ["used"]
+
+
+def opened(path: Path) -> int:
+    """Return how often this process has opened a file."""
+    links = Path("/proc/self/fd").iterdir()
+    return sum(link.is_symlink() and link.readlink() == path for link in links)
 
 
 IN_ANOTHER_PROCESS = """

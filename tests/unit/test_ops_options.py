@@ -101,3 +101,24 @@ def test_a_hang_up_that_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
         for kind, handler in others.items():
             signal.signal(kind, handler)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("9465", ("127.0.0.1", 9465)),
+        ("0", ("127.0.0.1", 0)),
+        ("10.0.0.7:9465", ("10.0.0.7", 9465)),
+        ("[::1]:9465", ("::1", 9465)),
+    ],
+)
+def test_metrics_are_served_on_loopback_unless_a_host_is_given(
+    text: str, place: tuple[str, int]
+) -> None:
+    assert options.metrics_address(text) == place
+
+
+@pytest.mark.parametrize("text", ["", "metrics", "host:", ":9465", "70000", "-1", "1.5"])
+def test_what_is_no_port_is_refused_by_name(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--metrics-port = '.*' must read PORT or HOST:PORT"):
+        options.metrics_address(text)

@@ -1,9 +1,8 @@
-"""Parameters of the option models: bounds, defaults, and sentences about nonsense."""
+"""Parameters of the option models: defaults, and sentences about nonsense beyond the bounds."""
 
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,59 +17,6 @@ from protocol.model import validated
 from protocol.registry import load_model
 
 MODELS: tuple[type[Market], ...] = (European, Asian, Barrier)
-BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-
-
-def bounds() -> Iterator[tuple[type[Market], str, str, float]]:
-    """Yield every bound of every number in the schemas."""
-    for model in MODELS:
-        for name, field in model.model_json_schema()["properties"].items():
-            for part in (field, *field.get("anyOf", ())):
-                yield from ((model, name, kind, part[kind]) for kind in BOUNDS if kind in part)
-
-
-def beyond(kind: str, bound: float) -> float:
-    """Return the next value that the bound forbids."""
-    if kind.startswith("exclusive"):
-        return bound
-    upwards = kind == "maximum"
-    return math.nextafter(bound, math.inf if upwards else -math.inf)
-
-
-@pytest.mark.parametrize(("model", "name", "kind", "bound"), list(bounds()))
-def test_a_value_just_beyond_a_bound_is_refused(
-    model: type[Market], name: str, kind: str, bound: float
-) -> None:
-    value = beyond(kind, bound)
-    if name == "fixings":  # a whole number
-        value = round(bound) + (1 if kind == "maximum" else -1)
-    with pytest.raises(UsageError, match=rf"^params\.{name} = .* is not allowed: it should be "):
-        validated(model, {name: value})
-
-
-@pytest.mark.parametrize(("model", "name", "kind", "bound"), list(bounds()))
-def test_a_value_at_or_just_within_a_bound_is_taken(
-    model: type[Market], name: str, kind: str, bound: float
-) -> None:
-    value = bound
-    if kind == "exclusiveMinimum":
-        value = math.nextafter(bound, math.inf)
-    # The spot has to be on the barrier's right side.
-    moved: dict[str, Any] = {}
-    if model is Barrier and name in {"spot", "barrier"}:
-        other = "barrier" if name == "spot" else "spot"
-        up = (name == "spot") == (kind != "maximum")
-        moved = {other: 50.0, "barrier_type": "up_and_out" if up else "down_and_out"}
-    assert getattr(validated(model, {name: value, **moved}), name) == value
-
-
-def test_all_the_bounds_were_found() -> None:
-    found = {(model.name, name) for model, name, _, _ in bounds()}
-    shared = {"spot", "strike", "rate", "dividend_yield", "volatility", "maturity"}
-    expected = {(model.name, name) for model in MODELS for name in shared}
-    expected |= {("asian", "fixings"), ("barrier", "fixings")}
-    expected |= {("barrier", "barrier"), ("barrier", "rebate")}
-    assert found == expected
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -8,7 +8,8 @@ import pytest
 from aggregator.ledger import Ledger
 from consumer.answers import Worker
 from consumer.execution import execute
-from producer.runfile import parse, submission
+from producer.run_sections import parse
+from producer.runfile import submission
 from protocol.messages import Chunk, Partial, decode, encode
 from protocol.results import Estimate, Result
 from protocol.rpc_messages import Declare

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from producer.runfile import MAX_FILE_BYTES, Submission, parse, read_run_file, setting, submission
-from protocol.definition import DEFAULT_SAMPLES, Lane, Method, RunId
+from producer.run_sections import MAX_FILE_BYTES, parse, read_run_file, setting
+from producer.runfile import Submission, submission
+from protocol.definition import DEFAULT_SAMPLES, Lane, Method, RunId, Stop
 from protocol.errors import UsageError
 from protocol.messages import decode, encode
 from protocol.rpc_messages import Declare
@@ -58,6 +59,80 @@ def from_model(model: str = "asian", *settings: str, **sections: Any) -> Submiss
     return submission(parse(content, "test"), [setting(text) for text in settings])
 
 
+# When it stops
+
+
+def stop_of(text: str, tmp_path: Path) -> Stop:
+    return read(tmp_path, f"run.model = 'asian'\n{text}").definition.stop
+
+
+def test_a_target_is_of_the_first_output_unless_others_are_named(tmp_path: Path) -> None:
+    assert stop_of("stop.standard_error = 1", tmp_path).outputs == ("price",)
+    named = "stop = { relative_error = 0.01, outputs = ['delta', 'price_bump'] }"
+    found = stop_of(f"{named}\n[outputs]\nbump = {{ volatility = 0.01 }}", tmp_path)
+    assert found == Stop(
+        samples=2**36, relative_error=0.01, outputs=("delta", "price_bump")
+    )  # fmt: skip
+
+
+def test_the_sample_limit_is_high_where_something_else_ends_a_cell(tmp_path: Path) -> None:
+    assert stop_of("", tmp_path).samples == 2**20
+    for rule in ("standard_error = 0.1", "relative_error = 0.1", "seconds = 60"):
+        assert stop_of(f"stop.{rule}", tmp_path).samples == 2**36
+        given = stop_of(f"stop = {{ {rule}, samples = 1000 }}", tmp_path)
+        assert given.samples == 1000
+    small = stop_of("stop.seconds = 1\nsampling.block_size = 2", tmp_path)
+    assert small.samples == 2 * 2**32
+
+
+def test_a_target_goes_with_all_that_a_run_can_report(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        """\
+run.model = "european"
+stop = { standard_error = 0.01, relative_error = 0.001, seconds = 5, confidence = 0.9 }
+sampling = { method = "sobol", control_variates = true }
+outputs = { names = ["price"], quantiles = [0.5], bump = { spot = 1.0 } }
+""",
+    ).definition
+    assert found.stop == Stop(
+        samples=2**36, standard_error=0.01, relative_error=0.001, outputs=("price",), seconds=5.0,
+        confidence=0.9,
+    )  # fmt: skip
+    assert decode(Declare.type, encode(read(tmp_path, FULL).declaration), Declare)
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("standard_error = 0", "run.toml: stop.standard_error = 0 is not allowed: "),
+        ("standard_error = nan", "run.toml: stop.standard_error = nan is not allowed: "),
+        ("standard_error = inf", "run.toml: stop.standard_error = inf is not allowed: "),
+        ("relative_error = 1.5", "run.toml: stop.relative_error = 1.5 is not allowed: "),
+        ("relative_error = -1", "run.toml: stop.relative_error = -1 is not allowed: "),
+        ("seconds = 0", "run.toml: stop.seconds = 0 is not allowed: "),
+        ("seconds = 1e10", "run.toml: stop.seconds = 10000000000.0 is not allowed: "),
+        (
+            "outputs = ['delta']",
+            "stop.outputs are named if and only if there is a stop.standard_error or ",
+        ),
+        (
+            "standard_error = 1.0\nstop.outputs = ['rho']",
+            "stop.outputs: the run reports no 'rho'; allowed are price, delta, vega, gamma",
+        ),
+        (
+            "standard_error = 1.0\nstop.outputs = ['delta', 'delta']",
+            "run.toml: stop.outputs = ['delta', 'delta'] is not allowed: ",
+        ),
+    ],
+)
+def test_a_wrong_stopping_rule_is_refused_in_one_sentence(
+    rule: str, expected: str, tmp_path: Path
+) -> None:
+    text = f"run.model = 'asian'\nstop.{rule}"
+    assert complaint(text, tmp_path).startswith(expected)
+
+
 # What a file becomes
 
 
@@ -96,6 +171,10 @@ def test_a_model_alone_is_a_run_of_one_cell_with_defaults() -> None:
     assert (found.pool, found.lane) == ("default", Lane.NORMAL)
     assert found.definition.stop.samples == DEFAULT_SAMPLES
     assert found.definition.block_size == 65_536
+
+
+def test_a_model_may_need_fewer_samples_than_others() -> None:
+    assert from_model("backtest").definition.stop.samples == 4096
 
 
 def test_seed_and_id_are_fresh_unless_given() -> None:
@@ -192,7 +271,10 @@ def test_a_bomb_is_refused(tmp_path: Path) -> None:
             "[run]\nmodle = 'pi'",
             "run.toml: run.modle is unknown; allowed are model, id, seed, pool, lane",
         ),
-        ("[stop]\nsample = 1", "run.toml: stop.sample is unknown; allowed are samples, confidence"),
+        (
+            "[stop]\nsample = 1",
+            "run.toml: stop.sample is unknown; allowed are samples, ",
+        ),
         ("run = 3", "run.toml: run = 3 is not allowed: "),
         ("cells = 3", "run.toml: cells = 3 is not allowed: "),
         ("sweep.strike = 3", "run.toml: sweep.strike = 3 is not allowed: "),
@@ -267,6 +349,42 @@ def test_a_field_that_an_option_gave_is_named_by_the_option() -> None:
             {"outputs": {"bump": {"fixings": 0.5}}},
             "outputs.bump: params.fixings = 252.5 is not allowed: it should be a valid integer",
         ),
+        (
+            {"outputs": {"bump": {"volatility": "x"}}},
+            "outputs.bump.volatility = 'x' is not allowed: it should be a finite number",
+        ),
+        (
+            {"outputs": {"bump": {"volatility": 0}}},
+            "outputs.bump.volatility = 0 is not allowed: it should be a number other than 0",
+        ),
+        (
+            {"outputs": {"bump": 1}},
+            "outputs.bump = 1 is not allowed: it should be a table of names",
+        ),
+        (
+            {"outputs": {"quantiles": [0.5, 1.0]}},
+            "outputs.quantiles.1 = 1.0 is not allowed: it should be less than 1",
+        ),
+        (
+            {"outputs": {"quantiles": [0.5, 0.1]}},
+            "outputs.quantiles = [0.5, 0.1] is not allowed: probabilities must increase",
+        ),
+        (
+            {"outputs": {"quantiles": 0.5}},
+            "outputs.quantiles = 0.5 is not allowed: it should be a list, in brackets and with",
+        ),
+        (
+            {"params": {"fixing_times": "0.5,1.0"}},
+            "params.fixing_times = '0.5,1.0' is not allowed: it should be a list, in brackets and",
+        ),
+        (
+            {"params": {"strike": 90.0}, "sweep": {"strike": [80.0, 90.0]}},
+            "sweep.strike would replace strike = 90.0 of [params]; give it in one of them",
+        ),
+        (
+            {"cells": [{}, {"strike": 90.0}], "sweep": {"strike": [80.0, 90.0]}},
+            "sweep.strike would replace strike = 90.0 of cells[1]; give it in one of them",
+        ),
         ({"outputs": {"names": []}}, "outputs.names = [] has no names"),
         (
             {"outputs": {"names": ["theta"]}},
@@ -275,7 +393,7 @@ def test_a_field_that_an_option_gave_is_named_by_the_option() -> None:
         ({"outputs": {"names": ["price", "price"]}}, "outputs.names has 'price' twice"),
         (
             {"sampling": {"block_size": 2**32}},
-            "sampling.block_size = 4294967296 is not allowed: Input should be less than or equal",
+            "sampling.block_size = 4294967296 is not allowed: it should be less than or equal",
         ),
         (
             {"stop": {"samples": 2**60}, "sampling": {"block_size": 2}},

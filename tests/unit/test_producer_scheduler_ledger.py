@@ -52,7 +52,7 @@ class World:
         return self.chance.random() < self.faults * weight
 
     def fresh_scheduler(self) -> Scheduler:
-        scheduler = Scheduler(RUN, self.of, self.chance.choice((1, 3, 7, 64)))
+        scheduler = Scheduler(RUN, self.of, self.chance.choice((None, 1, 3, 7, 64)))
         scheduler.leads(leads=True)
         scheduler.joined(self.ledger.declare(declare(self.of), self.now), self.now)
         return scheduler
@@ -183,7 +183,8 @@ def test_every_block_is_merged_once_whatever_is_lost_repeated_or_reordered(
     assert world.merged == OF.blocks * len(OF.cells)
     assert world.digest == expected_digest()
     if not faults:
-        assert world.issued == OF.blocks * len(OF.cells), "a block was issued twice without need"
+        # Only at the end, where slots would idle, chunks are copied that are merely slow.
+        assert world.issued <= 1.2 * OF.blocks * len(OF.cells)
 
 
 def test_the_statistics_of_the_world_are_those_of_its_blocks() -> None:

@@ -8,12 +8,16 @@ from rich.console import Console
 
 from producer import progress as progress_module
 from producer.progress import ProgressDisplay
+from producer.quiet import Quiet
 from producer.session import Update
-from producer.tables import footnotes, result_table, status_table, with_error
-from protocol.definition import Lane
+from producer.status_table import status_table
+from producer.tables import print_result, result_table
+from protocol.definition import Lane, Stop
 from protocol.messages import Headline, RunState
-from protocol.results import CellResult, Estimate, Quantile, Result
+from protocol.result_texts import footnotes, title, with_error
+from protocol.results import CellResult, EndedBy, Estimate, Quantile, Result
 from protocol.rpc_messages import RunStatus, Status
+from tests.support.drawing import drawn
 
 ESTIMATE = Estimate(
     mean=5.78182, standard_error=0.0123, ci_low=5.75771, ci_high=5.80593, confidence=0.95,
@@ -43,13 +47,13 @@ def status(**fields: Any) -> Status:
         "lane": Lane.LOW, "cells": 1, "samples": 512, "total_samples": 2048, "created": 0.0,
         "elapsed_seconds": 3.14, "error": None,
     }  # fmt: skip
-    return Status(runs=(RunStatus(**values | fields),), slots=4, consumers=2, clock=0.0, store="s")
+    return Status(
+        runs=(RunStatus(**values | fields),), total=1, slots=4, consumers=2, clock=0.0, store="s"
+    )
 
 
 def shown(what: Any, width: int = 200) -> str:
-    file = io.StringIO()
-    Console(file=file, width=width, color_system=None).print(what)
-    return file.getvalue()
+    return "\n".join(drawn(what, width))
 
 
 # Rounding
@@ -80,7 +84,7 @@ def test_a_mean_has_as_many_decimals_as_two_digits_of_its_error(
 
 def test_a_result_shows_estimate_interval_and_samples() -> None:
     text = shown(result_table(result()))
-    assert "r1: asian finished, seed 7, pseudo, 1.2 s, 2.0 s of CPU" in " ".join(text.split())
+    assert title(result()) == "r1: asian finished, seed 7, pseudo, 1.2 s, 2.0 s of CPU"
     assert "0.95 interval" in text
     assert "5.782 ± 0.012" in text
     assert "5.758 … 5.806" in text
@@ -106,6 +110,46 @@ def test_an_output_without_an_error_has_no_interval() -> None:
     assert text.count("—") == 2
 
 
+TARGET = Stop(samples=1 << 20, standard_error=0.01, relative_error=0.002, outputs=("price",))
+
+
+def with_endings(stop: Stop, *endings: EndedBy | None, overshoot: int = 0) -> Result:
+    found = result(*({"strike": float(number)} for number in range(len(endings))), stop=stop)
+    cells = tuple(
+        cell.model_copy(update={"ended_by": by, "overshoot": overshoot})
+        for cell, by in zip(found.cells, endings, strict=True)
+    )
+    return found.model_copy(update={"cells": cells})
+
+
+def test_with_a_target_each_cell_tells_what_ended_it_and_the_rest_is_told_below() -> None:
+    found = with_endings(TARGET, EndedBy.ERROR, EndedBy.SAMPLES, None, overshoot=512)
+    lines = shown(result_table(found)).splitlines()
+    ends = [line.strip("│ ").split("│")[-1].strip() for line in lines if "price" in line]
+    assert ends == ["error", "samples", "—"]
+    notes = footnotes(found)
+    assert "target: standard error 0.01 and relative error 0.002 of price" in notes
+    assert "1 of 3 cells reached 1,048,576 samples before their target" in notes
+    assert "1,536 samples were computed beyond the end of their cells" in notes
+
+
+def test_a_time_limit_that_ended_cells_is_told() -> None:
+    found = with_endings(Stop(seconds=60.0), EndedBy.SECONDS, EndedBy.SAMPLES)
+    assert any("the time limit of 60 s ended 1 of 2 cells" in note for note in footnotes(found))
+    assert not any("target" in note for note in footnotes(found))
+
+
+def test_without_target_and_time_limit_nothing_is_said_of_the_end() -> None:
+    found = with_endings(Stop(), EndedBy.SAMPLES)
+    assert "ended by" not in shown(result_table(found))
+    assert len(footnotes(found)) == 1
+
+
+def test_a_run_that_ended_in_time_with_nothing_is_done_in_the_status() -> None:
+    empty = status(samples=0, total_samples=0, state=RunState.FINISHED)
+    assert "100.0%" in shown(status_table(empty))
+
+
 STEERED = ESTIMATE.model_copy(update={"variance_reduction": 2230.49})
 
 
@@ -123,7 +167,7 @@ def test_a_reduced_variance_is_shown_with_what_it_is_against(
     found = result(estimate=STEERED, sampling=sampling, control_variates=controls)
     text = shown(result_table(found))
     assert "÷ 2,230" in text
-    assert f"seed 7, {method}, 1.2 s" in " ".join(text.split())
+    assert f"seed 7, {method}, 1.2 s" in title(found)
     assert footnotes(found)[-1].endswith(f"divided by so much against as many {against}")
 
 
@@ -139,13 +183,22 @@ def test_a_factor_that_is_not_known_is_a_dash() -> None:
     assert shown(result_table(result(estimate=unknown, sampling="sobol"))).count("—") == 1
 
 
+def test_a_quantile_stands_with_its_interval() -> None:
+    quantile = Quantile(probability=0.5, value=1.5512, ci_low=0.90616, ci_high=2.187)
+    found = result(estimate=ESTIMATE.model_copy(update={"quantiles": (quantile,)}))
+    assert "1.55 (0.906 … 2.19)" in shown(result_table(found))
+    told = "quantiles are those of the samples (in brackets: interval), to 0.8 %"
+    assert told in footnotes(found)
+
+
 def test_quantiles_have_a_column_each() -> None:
     quantiles = tuple(
         Quantile(probability=p, value=v, ci_low=None, ci_high=None)
         for p, v in ((0.005, -1.23456), (0.5, 7.0))
     )
-    found = result(estimate=ESTIMATE.model_copy(update={"quantiles": quantiles}))
-    assert "quantiles are known to 0.8 %, however many samples there are" in footnotes(found)
+    found = result(estimate=ESTIMATE.model_copy(update={"quantiles": quantiles}), sampling="sobol")
+    told = "quantiles are those of the samples, to 0.8 %; more samples may move them further"
+    assert told in footnotes(found)
     text = shown(result_table(found))
     assert "0.5 % quantile" in text
     assert "50 % quantile" in text
@@ -173,11 +226,14 @@ def test_only_parameters_that_vary_have_a_column() -> None:
     assert "spot" not in text
 
 
-def test_very_many_cells_are_cut_and_the_rest_is_told() -> None:
+def test_very_many_cells_are_cut_and_the_rest_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     many = result(*({"strike": float(k)} for k in range(250)))
     assert "199.0" in shown(result_table(many))
     assert "200.0" not in shown(result_table(many))
-    assert "50 more cells: see --json" in footnotes(many)
+    print_result(many)
+    assert "\n50 more cells: see --json\n" in capsys.readouterr().out
 
 
 def test_footnotes_tell_digest_engines_and_error() -> None:
@@ -194,6 +250,34 @@ def test_a_status_shows_share_and_fleet() -> None:
     text = shown(status_table(status()))
     assert "25.0%" in text
     assert "2 live consumers with 4 slots" in text
+    assert "older" not in text
+    one = status().model_copy(update={"consumers": 1, "slots": 1})
+    assert shown(status_table(one)).splitlines()[-1].rstrip() == "1 live consumer with 1 slot"
+
+
+def test_a_title_does_not_wrap_where_its_table_is_narrow(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_result(result())
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "r1: asian finished, seed 7, pseudo, 1.2 s, 2.0 s of CPU"
+    )
+
+
+def test_a_time_limit_before_the_first_checkpoint_is_told_in_the_table() -> None:
+    cell = CellResult(
+        params={}, state="finished", samples=0, outputs={"price": ESTIMATE},
+        ended_by=EndedBy.SECONDS, checkpoint=0,
+    )  # fmt: skip
+    limited = result(stop=Stop(samples=2048, seconds=1.0), cells=(cell,))
+    assert "seconds: no checkpoint was reached" in shown(result_table(limited))
+    reached = limited.cells[0].model_copy(update={"checkpoint": 1, "samples": 1024})
+    assert "no checkpoint" not in shown(result_table(result(stop=limited.stop, cells=(reached,))))
+
+
+def test_a_status_says_how_many_runs_it_leaves_out() -> None:
+    text = shown(status_table(status().model_copy(update={"total": 1_235})))
+    assert "1,234 older runs are left out" in text
 
 
 # Hostile texts
@@ -271,6 +355,7 @@ def test_of_resampled_histories_what_happened_stands_beside_their_spread() -> No
     ]
 
 
+@pytest.mark.usefixtures("at_once")
 def test_the_standard_error_of_resampled_histories_is_never_shown_as_an_accuracy() -> None:
     found = backtest(sharpe=resampled(0.25, 0.32))
     text = shown(result_table(found))
@@ -284,6 +369,7 @@ def test_the_standard_error_of_resampled_histories_is_never_shown_as_an_accuracy
     file = io.StringIO()
     with ProgressDisplay("run-1", Console(file=file, width=80), estimate=False) as display:
         display(update())
+    assert "25.0%" in file.getvalue()
     assert "±" not in file.getvalue()
 
 
@@ -309,6 +395,12 @@ def update(**fields: Any) -> Update:
     return Update(**values | fields)
 
 
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the first plain line be due with the first update."""
+    monkeypatch.setattr(progress_module, "FIRST_SECONDS", 0.0)
+
+
 def lines(*updates: Update) -> list[str]:
     """Return what a display prints where there is no terminal."""
     file = io.StringIO()
@@ -318,26 +410,67 @@ def lines(*updates: Update) -> list[str]:
     return file.getvalue().splitlines()
 
 
+@pytest.mark.usefixtures("at_once")
 def test_without_a_terminal_there_is_a_plain_line_now_and_then() -> None:
     [line] = lines(update(), update(), update())
-    assert line == "run-1   25.0%  price 5.782 ± 0.012  0  samples/s  1 consumer, 2 slots"
+    assert line == "run-1   25.0%  price 5.782 ± 0.012  0 samples/s  1 consumer, 2 slots"
 
 
+def test_the_first_second_of_a_run_prints_no_line() -> None:
+    assert lines(update(), update(merged_samples=1000)) == []
+    pace = progress_module.Pace()
+    assert [pace.due(now) for now in (7.0, 7.9, 8.0, 12.9, 13.0)] == [
+        False, False, True, False, True,
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("at_once")
 def test_lines_are_repeated_after_their_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_module, "LINE_SECONDS", 0.0)
     assert len(lines(update(), update(merged_samples=1000))) == 2
 
 
+def on_a_terminal(*updates: Update) -> str:
+    """Return what a display draws on a terminal."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=160, color_system=None)
+    with ProgressDisplay("run-1", console) as display:
+        for one in updates:
+            display(one)
+    return file.getvalue()
+
+
+def test_the_bar_follows_what_the_run_is_expected_to_take() -> None:
+    assert "50%" in on_a_terminal(update(), update(total_samples=500))
+
+
 def test_a_notice_is_printed_at_once_and_as_it_is() -> None:
-    found = lines(update(notice="[red]lost[/red]"), update(notice="again"))
-    assert [line for line in found if "run-1" not in line] == ["[red]lost[/red]", "again"]
+    long = "again " * 20 + "and again"
+    found = lines(update(notice="[red]lost[/red]"), update(notice=long))
+    assert [line for line in found if "run-1" not in line] == ["[red]lost[/red]", long]
 
 
 def test_nobody_working_is_said_once_per_time_that_it_happens() -> None:
     idle, busy = update(slots=0, consumers=0), update()
     found = lines(idle, idle, busy, idle)
-    text = " ".join(found)
-    assert text.count("waiting: no consumer is live") == 2
+    waiting = [line for line in found if line.startswith("waiting: no consumer is live")]
+    assert len(waiting) == 2
+    assert {line.endswith("start `montemq consumer`") for line in waiting} == {True}
+
+
+def test_quiet_tells_each_thing_that_is_wrong_once(capsys: pytest.CaptureFixture[str]) -> None:
+    idle = update(slots=0, consumers=0)
+    with Quiet() as quiet:
+        for one in (update(), idle, update(notice="lost\x1b"), update(notice="lost\x1b"), idle):
+            quiet(one)
+            quiet.updated("calls", one)
+    waiting = (
+        "waiting: no consumer is live in this run's pool, or one is still loading; "
+        "start `montemq consumer`"
+    )
+    shown = capsys.readouterr()
+    assert shown.err.splitlines() == [waiting, f"calls: {waiting}", "lost ", "calls: lost "]
+    assert shown.out == ""
 
 
 def test_a_finished_run_waits_for_nobody() -> None:

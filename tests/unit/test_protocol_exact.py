@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from protocol.exact import MAX_BYTES, ZERO, Exact, exact, exact_sum, from_float, rounded_sqrt
+from protocol.exact import MAX_BYTES, ZERO, Exact, column, exact, from_float, rounded_sqrt
 
 
 def test_a_power_of_two_moves_into_the_shift() -> None:
@@ -47,8 +47,14 @@ def test_equal_numbers_hash_alike_and_differ_from_other_types() -> None:
     assert repr(exact(-6)) == "Exact(-3, 1)"
 
 
-def test_the_sum_of_nothing_is_zero() -> None:
-    assert exact_sum([]) == ZERO
+def test_a_sum_of_zeros_is_zero() -> None:
+    assert column([0.0, -0.0]).total() == ZERO
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_column_has_no_infinity_and_no_nan(value: float) -> None:
+    with pytest.raises((OverflowError, ValueError)):
+        column([1.0, value])
 
 
 @pytest.mark.parametrize(

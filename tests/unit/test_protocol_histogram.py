@@ -59,6 +59,35 @@ def test_histograms_merge_to_the_same_bytes_in_any_order() -> None:
     assert whole.total == 20_000
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([1.0, 2.0, 4.0], [2.0, 2.0]),
+        ([1.0, 2.0, 4.0], [-5.0, -1.0, 0.0]),
+        ([1.0, 2.0, 4.0], [8.0, 9.0]),
+        ([1.0, 4.0, 16.0], [2.0, 2.5, 3.0, 4.0, 8.0]),
+        ([3.0], [3.0]),
+        ([3.0], [5.0]),
+    ],
+)
+def test_a_merge_has_the_bins_of_both_in_order(one: list[float], other: list[float]) -> None:
+    whole = of(np.array(one + other))
+    assert of(np.array(one)).merge(of(np.array(other))) == whole
+    assert of(np.array(other)).merge(of(np.array(one))) == whole
+
+
+def test_a_merge_leaves_both_sides_as_they_were() -> None:
+    one, other = of(samples(1)), of(samples(2))
+    one.merge(other)
+    assert (one, other) == (of(samples(1)), of(samples(2)))
+
+
+def test_a_total_is_exact_whatever_the_counts() -> None:
+    most = 2**63 - 1
+    found = Histogram(bins=(7).to_bytes(4) + (8).to_bytes(4), counts=most.to_bytes(8) * 2)
+    assert found.total == 2 * most
+
+
 def test_counts_are_those_of_the_samples() -> None:
     found = of(np.array([1.0, 2.0, 1.001, -3.0, 0.0, 2.0, 2.0]))
     bins, counts = found.arrays()

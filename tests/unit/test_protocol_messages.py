@@ -17,6 +17,7 @@ from protocol.messages import (
     Failure,
     FailureKind,
     Finished,
+    Leader,
     Partial,
     Progress,
     RefusalReason,
@@ -34,6 +35,10 @@ SCOPE = {
     "blocks": 2,
 }  # fmt: skip
 STATISTICS = collect([BlockMoments([1.0], [2.0], [0.0], [1.0])] * 2, 2).model_dump()
+MODEL = {"samples": 3, "seconds": 0.5, "cpu_seconds": 0.25, "chunks": (0,) * 12}
+TOTALS = {
+    "models": {"pi": MODEL}, "failures": {"crash": 1}, "reconnections": 0, "cancels": 2**63 - 1,
+}  # fmt: skip
 VALID: dict[type, dict[str, Any]] = {
     Chunk: SCOPE | {
         "block_size": 2, "model": "pi", "model_version": 1, "params": {"a": 1, "b": (1.5, "x")},
@@ -48,11 +53,20 @@ VALID: dict[type, dict[str, Any]] = {
         "consumer": "c", "host": "h", "pool": "default", "slots": 2, "busy": 1,
         "state": "running", "version": "0.1.0",
     },
+    Leader: {
+        "leader": "h.1-2", "host": "h", "version": "0.1.0", "first": True, "stopped": False,
+        "runs": 1, "window": 4, "outstanding": 3, "unconfirmed": 0, "totals": {
+            "published": 2**63 - 1, "returned": 0, "reissued": {"late": 1}, "blockings": 0,
+            "confirm_seconds": 0.5, "confirms": (0,) * 13,
+        },
+    },
     Finished: {"run": "r", "definition": b"\7" * 32, "term": 1, "state": "finished"},
     Progress: {
-        "run": "r", "epoch": 1, "sequence": 2, "cells": ({"cell": 0, "merged": ((0, 3),)},),
+        "run": "r", "epoch": 1, "sequence": 2,
+        "cells": ({"cell": 0, "merged": ((0, 3),), "cost": 0.5},),
         "failed_attempts": (1, 2), "slots": 2, "consumers": 1, "merged_blocks": 3,
-        "cpu_seconds": 1.0, "headline": {"output": "pi", "mean": 3.0, "standard_error": None},
+        "expected_blocks": 9, "cpu_seconds": 1.0,
+        "headline": {"output": "pi", "mean": 3.0, "standard_error": None},
     },
 }  # fmt: skip
 
@@ -71,6 +85,13 @@ def refused(kind: type[Any], fields: Mapping[str, Any] | bytes) -> MessageRefuse
 def test_a_valid_message_passes_and_comes_back_the_same(kind: type[Any]) -> None:
     message = decode(kind.type, pack(VALID[kind]), kind)
     assert decode(kind.type, encode(message), kind) == message
+
+
+def test_a_consumer_may_tell_what_it_has_counted() -> None:
+    fields = VALID[Telemetry] | {"golden": "failed", "suspended": "failures", "totals": TOTALS}
+    message = decode(Telemetry.type, pack(fields), Telemetry)
+    assert message.totals.failures == {FailureKind.CRASH: 1}
+    assert decode(Telemetry.type, encode(message), Telemetry) == message
 
 
 @pytest.mark.parametrize("kind", VALID)
@@ -148,9 +169,25 @@ def packed_exact(value: object) -> Any:
         (Failure, {"block": -1}),
         (Telemetry, {"slots": 4097}),
         (Telemetry, {"state": 1}),
+        (Telemetry, {"golden": "perhaps"}),
+        (Telemetry, {"golden": b"passed"}),
+        (Telemetry, {"suspended": "tired"}),
+        (Telemetry, {"totals": TOTALS | {"cancels": 2**63}}),
+        (Telemetry, {"totals": TOTALS | {"reconnections": -1}}),
+        (Telemetry, {"totals": TOTALS | {"failures": {"bored": 1}}}),
+        (Telemetry, {"totals": TOTALS | {"failures": {"crash": 0.5}}}),
+        (Telemetry, {"totals": TOTALS | {"models": {f"m{i}": MODEL for i in range(17)}}}),
+        (Telemetry, {"totals": TOTALS | {"models": {"a.b": MODEL}}}),
+        (Telemetry, {"totals": TOTALS | {"models": {"pi": MODEL | {"chunks": (0,) * 11}}}}),
+        (Telemetry, {"totals": TOTALS | {"models": {"pi": MODEL | {"chunks": (0,) * 13}}}}),
+        (Telemetry, {"totals": TOTALS | {"models": {"pi": MODEL | {"seconds": float("inf")}}}}),
+        (Telemetry, {"totals": TOTALS | {"models": {"pi": MODEL | {"samples": True}}}}),
         (Finished, {"state": "over"}),
-        (Progress, {"cells": ({"cell": 0, "merged": ((0, 0),)},)}),
-        (Progress, {"cells": ({"cell": 0, "merged": ((0,),)},)}),
+        (Progress, {"cells": ({"cell": 0, "merged": ((0, 0),), "cost": None},)}),
+        (Progress, {"cells": ({"cell": 0, "merged": ((0,),), "cost": None},)}),
+        (Progress, {"cells": ({"cell": 0, "merged": ((0, 3),), "cost": -0.5},)}),
+        (Progress, {"cells": ({"cell": 0, "merged": ((0, 3),), "cost": float("inf")},)}),
+        (Progress, {"cells": ({"cell": 0, "merged": ((0, 3),), "cost": 2e12},)}),
         (Progress, {"headline": {"output": "pi", "mean": float("nan"), "standard_error": None}}),
     ],
 )
@@ -260,6 +297,12 @@ def test_closed_sets_are_values_of_their_enumerations() -> None:
 def test_an_absent_field_with_a_default_may_also_be_nil() -> None:
     for fields in ({}, {"run": None}):
         assert decode("status.v1", pack(fields), StatusRequest).run is None
+
+
+def test_a_request_has_no_field_that_older_receivers_refuse_unless_it_is_needed() -> None:
+    assert "older_than" not in msgpack.unpackb(encode(StatusRequest(run="a")))
+    page = StatusRequest(older_than=(1.5, "a"))
+    assert decode(page.type, encode(page), StatusRequest) == page
 
 
 def test_every_message_has_a_versioned_name_of_its_own() -> None:

@@ -109,10 +109,7 @@ def test_a_model_without_parameters_says_that_it_has_none() -> None:
         ),
         (
             {"strike": 1, "times": []},
-            (
-                "params.times = () is not allowed: "
-                "it should have at least 1 item after validation, not 0"
-            ),
+            ("params.times = () is not allowed: it should have at least 1 item"),
         ),
         ({"strike": 13}, "params.strike = 13: 13 brings bad luck"),
         ({"strike": 101}, "params: the strike must not lie above the spot"),

@@ -9,6 +9,7 @@ from protocol.errors import UsageError
 from protocol.settings import (
     broker_from_url,
 )
+from protocol.tls import TlsFiles
 
 TRICKY = "s3cr:t/@#?%"
 QUOTED = "s3cr%3At%2F%40%23%3F%25"
@@ -39,13 +40,34 @@ def test_an_address_is_read(url: str, expected: tuple[str, int, str, str, str]) 
     assert broker_from_url(broker.url) == broker
 
 
+def test_the_nodes_of_a_cluster_stand_in_one_address_with_commas() -> None:
+    broker = broker_from_url(f"amqp://u:{QUOTED}@one:1234,two,[::1]:5673/v?heartbeat=5")
+    assert [str(node) for node in broker.nodes] == [
+        "amqp://u@one:1234/v",
+        "amqp://u@two:5672/v",
+        "amqp://u@[::1]:5673/v",
+    ]
+    assert {(node.password, node.heartbeat) for node in broker.nodes} == {(TRICKY, 5)}
+    assert str(broker) == "amqp://u@one:1234,two:5672,[::1]:5673/v"
+    assert broker_from_url(broker.url) == broker
+    assert broker_from_url("amqp://one").nodes == (broker_from_url("amqp://one"),)
+
+
+def test_every_node_has_the_port_of_tls_unless_it_says_another() -> None:
+    nodes = broker_from_url("amqps://one,two:1/v?ca_file=x").nodes
+    assert [(node.port, node.tls) for node in nodes] == [(5671, TlsFiles("x")), (1, TlsFiles("x"))]
+
+
 @pytest.mark.parametrize(
     "url",
     [
         "",
         "host:5672",
         "http://host",
-        "amqps://host",
+        "amqpss://host",
+        "amqps://host:0",
+        "amqps://host?cafile=x",
+        "amqps://host?ca_file=x&ca_file=y",
         "amqp://",
         "amqp:///vhost",
         "amqp://host:0",
@@ -59,6 +81,10 @@ def test_an_address_is_read(url: str, expected: tuple[str, int, str, str, str]) 
         "amqp://host/v?heartbeat=5&heartbeat=6",
         "amqp://host/v?hartbeat=5",
         "amqp://host/v#fragment",
+        "amqp://host,/v",
+        "amqp://,host/v",
+        "amqp://one,two:0/v",
+        "amqp://one,two:x/v",
     ],
 )
 def test_a_wrong_address_is_told_how_it_should_read(url: str) -> None:
@@ -126,3 +152,43 @@ def test_an_address_may_set_the_heartbeat() -> None:
     broker = broker_from_url("amqp://host/v?heartbeat=5")
     assert broker.heartbeat == 5
     assert broker_from_url(broker.url) == broker
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "files"),
+    [
+        ("amqps://host", 5671, TlsFiles()),
+        ("amqps://host:1234", 1234, TlsFiles()),
+        ("amqps://host?ca_file=/a%20b/ca.pem", 5671, TlsFiles("/a b/ca.pem")),
+        ("amqps://host?cert_file=c&key_file=k&heartbeat=5", 5671, TlsFiles(None, "c", "k")),
+    ],
+)
+def test_an_encrypted_address_is_read(url: str, port: int, files: TlsFiles) -> None:
+    broker = broker_from_url(url)
+    assert (broker.port, broker.tls) == (port, files)
+    assert broker_from_url(broker.url) == broker
+    assert str(broker).startswith("amqps://guest@host:")
+
+
+def test_options_come_before_the_address_and_the_address_before_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("CA", "CERT", "KEY"):
+        monkeypatch.setenv(f"MONTEMQ_{name}_FILE", f"{name}-of-environment")
+    broker = broker_from_url(
+        "amqps://host?ca_file=ca-of-url&cert_file=cert-of-url", None, TlsFiles(ca="ca-of-option")
+    )
+    assert broker.tls == TlsFiles("ca-of-option", "cert-of-url", "KEY-of-environment")
+    assert broker_from_url("amqp://host").tls is None
+
+
+def test_certificates_for_a_plain_address_are_refused_instead_of_forgotten() -> None:
+    for url, files in (("amqp://host?ca_file=x", None), ("amqp://host", TlsFiles(ca="x"))):
+        with pytest.raises(UsageError, match="amqp:// is not encrypted"):
+            broker_from_url(url, None, files)
+
+
+def test_a_certificate_takes_the_place_of_a_password_that_is_not_given() -> None:
+    assert broker_from_url("amqps://u@host?cert_file=c").by_certificate
+    assert not broker_from_url("amqps://u:p@host?cert_file=c").by_certificate
+    assert not broker_from_url("amqps://u@host").by_certificate

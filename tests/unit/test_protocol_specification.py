@@ -14,9 +14,10 @@ import pytest
 from pydantic import BaseModel
 
 from aggregator.estimates import estimates
+from aggregator.stopping import Target, reached
 from protocol import codec, definition, messages, results, rpc_messages, topology
 from protocol.definition import Definition, Method, Stop
-from protocol.exact import MAX_BYTES, Exact, exact_sum, from_float, rounded_sqrt
+from protocol.exact import MAX_BYTES, Exact, column, from_float, rounded_sqrt
 from protocol.histogram import bin_edges, bin_numbers
 from protocol.messages import FailureKind, RefusalReason, decode, encode
 from protocol.model import moments
@@ -66,8 +67,8 @@ def quoted(text: str) -> list[str]:
 
 def test_the_page_has_all_vectors() -> None:
     assert set(VECTORS) == {
-        "exact", "moments", "bins", "controls", "statistics", "digest", "definition", "checkpoints",
-        "philox4x32-10", "uniforms", "sobol", "generator", "messages",
+        "exact", "moments", "bins", "controls", "statistics", "digest", "definition", "target",
+        "checkpoints", "stopping", "philox4x32-10", "uniforms", "sobol", "generator", "messages",
     }  # fmt: skip
 
 
@@ -164,7 +165,7 @@ def test_control_variates_are_as_specified(method: Method) -> None:
     assert [value.hex() for value in found[0].squares] == vector["squares"]
     statistics = collect(found, 4)
     residuals = [float.fromhex(value) for value in vector["residuals"]]
-    assert statistics.residuals == (exact_sum(map(from_float, residuals)),)
+    assert statistics.residuals == (column(residuals).total(),)
     (answer,) = estimates(statistics, method, 0.95)
     assert answer.mean == float.fromhex(vector[method]["mean"])
     assert answer.standard_error == float.fromhex(vector[method]["standard_error"])
@@ -218,8 +219,17 @@ def tuples(value: Any) -> Any:
 def test_the_definition_hash_is_as_specified() -> None:
     vector = VECTORS["definition"]
     found = Definition.model_validate(tuples(vector["definition"]))
-    assert codec.canonical(found.model_dump()).hex() == vector["canonical"]
+    assert found.canonical.hex() == vector["canonical"]
+    assert codec.unpack(bytes.fromhex(vector["canonical"]), 10_000) == tuples(vector["definition"])
     assert hashlib.sha256(bytes.fromhex(vector["canonical"])).hexdigest() == vector["sha256"]
+    assert found.hash.hex() == vector["sha256"]
+
+
+def test_the_definition_hash_with_a_target_is_as_specified() -> None:
+    vector, plain = VECTORS["target"], tuples(VECTORS["definition"]["definition"])
+    with_target = plain | {"stop": plain["stop"] | tuples(vector["stop"])}
+    found = Definition.model_validate(with_target)
+    assert codec.unpack(found.canonical, 10_000) == with_target
     assert found.hash.hex() == vector["sha256"]
 
 
@@ -233,6 +243,30 @@ def some_definition(row: dict[str, Any]) -> Definition:
         model="a", model_version=1, outputs=("x",), cells=({},), seed=0,
         block_size=row["block_size"], stop=Stop(samples=row["samples"]),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("row", VECTORS["stopping"])
+def test_the_rule_of_stopping_is_as_specified(row: dict[str, Any]) -> None:
+    total, square = float.fromhex(row["sum"]), float.fromhex(row["square"])
+    block = BlockMoments([total], [square], [-9.0], [9.0])
+    found = collect([block] * row["blocks"], row["block_size"])
+    names = ("standard_error", "relative_error")
+    errors = [None if row[name] is None else float.fromhex(row[name]) for name in names]
+    assert reached(found, Method.PSEUDO, Target(*errors)) is row["holds"]
+    # Once more from the sentence of the page.
+    blocks, n, variance = row["blocks"], found.samples, Fraction(row["variance_of_mean"])
+    q, s = blocks * Fraction(square), blocks * Fraction(total)
+    assert variance == (q + blocks * Fraction(total) ** 2 / row["block_size"] - s**2 / n) / (
+        n * (n - 1)
+    )
+    mean, known = s / n, blocks > 1 and q > 0
+    limits = [Fraction(errors[0])] if errors[0] is not None else []
+    limits += [Fraction(errors[1]) * mean] if errors[1] is not None else []
+    assert (known and variance > 0 and all(variance <= x * x for x in limits)) is row["holds"]
+
+
+def test_the_vectors_of_the_rule_pass_and_fail() -> None:
+    assert {row["holds"] for row in VECTORS["stopping"]} == {True, False}
 
 
 def test_the_worked_table_of_segments_follows_from_the_checkpoints() -> None:
@@ -251,6 +285,11 @@ def test_the_examples_are_messages(row: dict[str, str]) -> None:
     kind = MESSAGES[row["type"]]
     message = decode(row["type"], bytes.fromhex(row["body"]), kind)
     assert encode(message).hex() == row["body"]
+
+
+@pytest.mark.parametrize("row", VECTORS["messages"][:2], ids=lambda row: row["type"])
+def test_the_examples_of_work_have_the_definition_of_the_page(row: dict[str, str]) -> None:
+    message = decode(row["type"], bytes.fromhex(row["body"]), MESSAGES[row["type"]])
     assert message.definition.hex() == VECTORS["definition"]["sha256"]
 
 
@@ -273,11 +312,11 @@ def named(kind: type[BaseModel]) -> list[str]:
 TABLES: dict[str, type[BaseModel]] = {
     "### 5.1 `chunk.v1`": messages.Chunk,
     "### 5.2 `partial.v1`": messages.Partial,
-    "### 5.4 `telemetry.v1`": messages.Telemetry,
     "### 5.5 `progress.v1`": messages.Progress,
     "### 5.6 `finished.v1`": messages.Finished,
     "### 5.8 `missing_reply.v1`": rpc_messages.Missing,
     "### 5.10 `store.v1`": messages.StoreIdentity,
+    "### 5.13 `declared.v1`": messages.Declared,
     "### 7.2 A partial": Statistics,
     "## 8. Definition": Definition,
 }
@@ -296,18 +335,32 @@ def part(start: str, stop: str) -> str:
     ("kind", "start", "stop"),
     [
         (messages.Failure, "### 5.3", "| kind | meaning"),
+        (messages.Telemetry, "### 5.4", "\n| `suspended` | it starts"),
+        (messages.Totals, "\n`totals`:", "\nA model in `totals`"),
+        (messages.ModelTotals, "\nA model in `totals`", "### 5.5"),
+        (messages.Leader, "### 5.14", "\n`totals` of a leader:"),
+        (messages.LeaderTotals, "\n`totals` of a leader:", "\n| `reissued` | because"),
+        (messages.Control, "### 5.15", "\n| `command` | the consumer"),
         (rpc_messages.Declare, "\n`declare.v1`, as", "\n`status.v1`:"),
-        (rpc_messages.StatusRequest, "\n`status.v1`:", "\n`missing.v1`, `results.v1`"),
+        (rpc_messages.StatusRequest, "\n`status.v1`:", "\n`fleet.v1`:"),
+        (rpc_messages.FleetRequest, "\n`fleet.v1`:", "\n`history.v1`:"),
+        (rpc_messages.HistoryRequest, "\n`history.v1`:", "\n`missing.v1`, `results.v1`"),
+        (rpc_messages.FailuresRequest, "\n`missing.v1`, `results.v1`", "### 5.8"),
         (rpc_messages.MissingRequest, "\n`missing.v1`, `results.v1`", "### 5.8"),
         (rpc_messages.ResultsRequest, "\n`missing.v1`, `results.v1`", "### 5.8"),
+        (rpc_messages.DeclarationRequest, "\n`missing.v1`, `results.v1`", "### 5.8"),
         (rpc_messages.CancelRequest, "\n`missing.v1`, `results.v1`", "### 5.8"),
         (rpc_messages.ResumeRequest, "\n`missing.v1`, `results.v1`", "### 5.8"),
-        (rpc_messages.Status, "\n`status_reply.v1`:", "\n`results_reply.v1`:"),
-        (rpc_messages.Results, "\n`results_reply.v1`:", "\n`error_reply.v1`, instead"),
+        (rpc_messages.Status, "\n`status_reply.v1`:", "\n`fleet_reply.v1`:"),
+        (rpc_messages.Fleet, "\n`fleet_reply.v1`:", "\n`results_reply.v1`:"),
+        (rpc_messages.Results, "\n`results_reply.v1`:", "\n`history_reply.v1`:"),
+        (rpc_messages.History, "\n`history_reply.v1`:", "\n`failures_reply.v1`:"),
+        (rpc_messages.Failures, "\n`failures_reply.v1`:", "\n`error_reply.v1`, instead"),
         (rpc_messages.ErrorReply, "\n`error_reply.v1`, instead", "### 5.10"),
         (definition.Sampling, "\n`sampling`:", "\n`stop`:"),
         (definition.Stop, "\n`stop`:", "\nRun status:"),
-        (rpc_messages.RunStatus, "\nRun status:", "\nResult; numbers"),
+        (rpc_messages.RunStatus, "\nRun status:", "\nFleet member, a"),
+        (rpc_messages.FleetMember, "\nFleet member, a", "\nResult; numbers"),
         (results.Result, "\nResult; numbers", "\nAn estimate is"),
     ],
 )
@@ -332,6 +385,50 @@ def test_the_size_limits_are_those_of_the_code() -> None:
 def test_closed_sets_are_on_the_page_whole(heading: str, closed: Any) -> None:
     table = [row for row in rows(section(heading)) if len(row) == 3]
     assert {name for row in table for name in quoted(row[0])} == {m.value for m in closed}
+
+
+def test_what_may_end_a_cell_is_on_the_page_whole() -> None:
+    table = rows(part("\n| `ended_by` | the cell", "\nWhether a target was reached"))
+    names = {name for row in table for name in quoted(row[0])} - {"ended_by"}
+    assert names == {by.value for by in results.EndedBy}
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "ends"),
+    [
+        ("\nA model in `totals`", "### 5.5", messages.CHUNK_SECONDS),
+        ("### 5.14", "### 5.15", messages.CONFIRM_SECONDS),
+    ],
+)
+def test_the_classes_of_seconds_are_those_of_the_code(
+    start: str, stop: str, ends: tuple[float, ...]
+) -> None:
+    text = part(start, stop)
+    assert f"array of {len(ends) + 1} counters" in text
+    assert f"at most {', '.join(f'{end:g}' for end in ends)} seconds, and longer" in text
+
+
+def test_the_number_of_models_that_a_consumer_tells_of_is_that_of_the_code() -> None:
+    assert f"at most {messages.MAX_MODELS} entries" in part("\n`totals`:", "### 5.5")
+
+
+def test_why_chunks_are_issued_again_is_on_the_page_whole() -> None:
+    table = rows(part("\n| `reissued` | because", "### 5.15"))
+    names = {name for row in table for name in quoted(row[0])} - {"reissued"}
+    assert names == {reason.value for reason in messages.Reissue}
+
+
+def test_what_telemetry_may_say_is_on_the_page_whole() -> None:
+    row = next(row for row in rows(section("### 5.4")) if row[0] == "`golden`")
+    assert set(quoted(row[2])) == {one.value for one in messages.Golden}
+    table = rows(part("\n| `suspended` | it starts", "\n`totals`:"))[2:]
+    names = [name for row in table for name in quoted(row[0])]
+    assert names == [one.value for one in messages.Suspension]  # the first one is told
+
+
+def test_what_consumers_are_told_is_on_the_page_whole() -> None:
+    table = rows(part("\n| `command` | the consumer", "\nA command that changes"))[2:]
+    assert [name for row in table for name in quoted(row[0])] == list(messages.Command)
 
 
 def test_the_error_codes_are_on_the_page() -> None:
@@ -378,6 +475,7 @@ def test_the_common_types_have_the_patterns_of_the_code() -> None:
     table = {row[0]: row[2] for row in rows(section("## 5. Messages")) if len(row) == 3}
     for name, annotated in {
         "run id": definition.RunId,
+        "run name": definition.RunName,
         "name": definition.Name,
         "consumer name": messages.ConsumerName,
         "word": messages.Word,

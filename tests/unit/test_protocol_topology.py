@@ -53,7 +53,7 @@ def test_telemetry_and_subscriptions_lose_the_oldest_and_never_grow() -> None:
     for arguments in (telemetry, t.subscription()):
         assert arguments["x-overflow"] == "drop-head"
         assert int(arguments["x-max-length"]) > 0
-    assert telemetry["x-queue-type"] == "classic"
+    assert telemetry["x-queue-type"] == "quorum"
 
 
 def test_routing_keys_and_locks_carry_their_names() -> None:

@@ -1,0 +1,37 @@
+"""A cluster of three nodes that loses one in the middle of a run, which ends as it would have."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import require_rabbitmq
+from tests.support.cluster import cluster
+from tests.support.real_broker import waiting
+from tests.support.stack_jobs import asian
+from tests.support.stack_processes import eventually
+from tests.support.stack_site import Site
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_run_goes_on_with_the_same_digest_when_the_node_dies_that_all_are_connected_to(
+    tmp_path: Path,
+) -> None:
+    require_rabbitmq()
+    with cluster() as nodes, Site(nodes.broker, tmp_path) as site:
+        assert site.command("broker", "init").code == 0
+        aggregator, consumer = site.aggregator(), site.consumer()
+        aggregator.ready()
+        consumer.ready()
+        job = asian("a-node-dies", blocks=800)
+        run = site.run(job, "--chunk-blocks", "2")
+        site.reached(job, 0.2)
+        nodes.nodes[0].kill()
+        site.assert_answer(job, run.wait(90))
+        # Work goes on without that node, for what is new as well.
+        second = asian("after-it", seed=2, blocks=40)
+        site.assert_answer(second, site.run(second).wait(60))
+        nodes.nodes[0].restart()
+        third = asian("with-it-again", seed=3, blocks=40)
+        site.assert_answer(third, site.run(third).wait(60))
+        eventually(lambda: waiting(nodes.nodes[0].broker, "mc.results.q") == 0, "all is merged")

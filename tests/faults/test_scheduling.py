@@ -1,0 +1,118 @@
+"""Several runs, lanes and pools on real consumers, and queues that somebody empties."""
+
+import pika
+
+from protocol.definition import Lane
+from protocol.settings import Broker
+from protocol.topology import work_queue
+from tests.support.stack_jobs import PacedJob, gate, paced, pi
+from tests.support.stack_processes import Program, eventually
+from tests.support.stack_site import Site
+
+QUEUE = work_queue("default", Lane.NORMAL)
+NOTICED_SECONDS = 25.0
+"""Less than a producer waits where it has no evidence that a chunk is lost."""
+
+
+def purge(broker: Broker, queue: str) -> int:
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        return int(connection.channel().queue_purge(queue).method.message_count)
+
+
+def waiting_in(broker: Broker, queue: str) -> int:
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        declared = connection.channel().queue_declare(queue, passive=True)
+        return int(declared.method.message_count)
+
+
+def start(site: Site, slots: int = 1) -> None:
+    aggregator = site.aggregator()
+    site.consumer(slots=slots).ready()
+    eventually(lambda: aggregator.metric("montemq_live_slots") == slots, "all slots are live")
+
+
+def finish(run: Program) -> None:
+    """See a run to its end; its blocks are not computed here once more, for they leave lines."""
+    ended = run.wait()
+    assert (ended.code, ended.json["state"]) == (0, "finished"), ended.err
+
+
+def begun(job: PacedJob, count: int) -> None:
+    def there() -> bool:
+        return sum(tag == job.run for tag, _ in job.begun()) >= count
+
+    eventually(there, f"{count} blocks of {job.run} are begun")
+
+
+def test_a_high_run_overtakes_a_normal_one_on_every_slot(site: Site) -> None:
+    start(site, slots=2)
+    normal = paced("normal", site.folder, blocks=1_000, seconds=0.5)
+    high = paced("high", site.folder, blocks=16, seconds=0.5)
+    slow = site.run(normal, "--chunk-blocks", "1")
+    begun(normal, 6)
+    finish(site.run(high, "--chunk-blocks", "1", "--lane", "high"))
+    assert slow.running
+    order = normal.begun()
+    first = [tag for tag, _ in order].index("high")
+    last = len(order) - 1 - [tag for tag, _ in reversed(order)].index("high")
+    between = order[first : last + 1]
+    assert {slot for tag, slot in between if tag == "high"} == {slot for _, slot in order}
+    # While the news of a merged chunk brings the next one, a slot may take another run's.
+    assert sum(tag == "normal" for tag, _ in between) <= 4
+    slow.kill()
+
+
+def test_a_low_run_is_not_starved_by_high_and_normal_ones(site: Site) -> None:
+    start(site)
+    jobs = {
+        lane: paced(lane.value, site.folder, blocks=blocks, seconds=0.1)
+        for lane, blocks in ((Lane.HIGH, 1_000), (Lane.NORMAL, 1_000), (Lane.LOW, 1))
+    }
+    runs = {}
+    for lane, job in jobs.items():
+        if lane is Lane.LOW:
+            begun(jobs[Lane.HIGH], 20)
+        runs[lane] = site.run(job, "--chunk-blocks", "1", "--lane", lane.value)
+    finish(runs[Lane.LOW])
+    order = [tag for tag, _ in jobs[Lane.LOW].begun()]
+    assert order.count("high") > 10 * (order.count("normal") + order.count("low"))
+    assert runs[Lane.HIGH].running
+    for lane in (Lane.HIGH, Lane.NORMAL):
+        runs[lane].kill()
+
+
+def test_a_small_run_does_not_wait_for_the_large_one_before_it(site: Site) -> None:
+    start(site)
+    large = paced("large", site.folder, blocks=1_000, seconds=0.25)
+    small = paced("small", site.folder, blocks=1, seconds=0.01)
+    run = site.run(large, "--chunk-blocks", "1")
+    begun(large, 6)
+    # The one block that is computed, and another chunk for each slot: no more is in front of it.
+    assert waiting_in(site.broker, QUEUE) <= 2
+    finish(site.run(small))
+    assert run.running
+    run.kill()
+
+
+def test_a_pool_is_served_by_its_own_consumers_only(site: Site) -> None:
+    start(site)
+    assert site.command("broker", "init", "--pool", "fast").code == 0
+    job = paced("pooled", site.folder, blocks=40, seconds=0.0)
+    run = site.run(job, "--pool", "fast")
+    other = pi("default-pool", blocks=40)
+    site.assert_answer(other, site.run(other).wait())
+    assert not job.begun()
+    site.consumer(1, "--pool", "fast").ready()
+    site.assert_answer(job, run.wait())
+
+
+def test_chunks_that_are_purged_from_the_queue_are_issued_again(site: Site) -> None:
+    start(site)
+    # Not so short that the consumer takes all that there is.
+    job = gate("purged", site.folder, closed_from=16, blocks=64, seconds=0.05)
+    run = site.run(job, "--chunk-blocks", "1")
+    eventually(job.waiting, "the slot computes")
+    eventually(lambda: waiting_in(site.broker, QUEUE) > 0, "chunks wait")
+    assert purge(site.broker, QUEUE) > 0
+    job.open()
+    site.assert_answer(job, run.wait(NOTICED_SECONDS))
