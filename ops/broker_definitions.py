@@ -17,6 +17,10 @@ from protocol.tls import TlsFiles
 
 HASHING = "rabbit_password_hashing_sha256"
 SALT_BYTES = 4  # as RabbitMQ wants it
+NO_PASSWORD = ""
+"""Where a hash would stand: no password lets this user in, only a certificate of its name."""
+
+CERTIFICATE_LOGIN = "rabbitmq_auth_mechanism_ssl"
 
 MAX_QUEUES = 20_000
 """Of the virtual host: each subscriber and each run that is scheduled has one."""
@@ -52,7 +56,7 @@ def definitions(
     pools
         Those that shall have work queues.
     hashes
-        The users with the hashes of their passwords; empty for one who has a certificate only.
+        The users with the hashes of their passwords, or `NO_PASSWORD`.
     """
     here = {"vhost": vhost}
     wanted = t.topology(pools)
@@ -100,12 +104,16 @@ def booting_from(path: Path) -> tuple[str, ...]:
 def listening_with(files: TlsFiles, host: str, port: int) -> tuple[str, ...]:
     """Return the lines of `rabbitmq.conf` that listen with a certificate.
 
-    With an authority, clients need a certificate of their own from there.
+    With an authority, clients need a certificate of their own from there; by the plug-in
+    `CERTIFICATE_LOGIN` it logs in the user that it names, without a password.
     """
     asked = (
         f"ssl_options.cacertfile = {files.ca}",
         "ssl_options.verify = verify_peer",
         "ssl_options.fail_if_no_peer_cert = true",
+        "ssl_cert_login_from = common_name",
+        "auth_mechanisms.1 = PLAIN",
+        "auth_mechanisms.2 = EXTERNAL",
     )
     return (
         f"listeners.ssl.1 = {host}:{port}",

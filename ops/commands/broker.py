@@ -9,6 +9,8 @@ import click
 
 from ops import broker_definitions
 from ops.broker_definitions import (
+    CERTIFICATE_LOGIN,
+    NO_PASSWORD,
     Release,
     booting_from,
     listening_with,
@@ -61,21 +63,35 @@ def init(pools: tuple[str, ...], amqp_url: str, password_file: str | None) -> No
 @click.option(
     "--passwords",
     type=click.Path(file_okay=False, path_type=Path),
-    required=True,
     help="Directory for the users' passwords, a file each; those that are there are kept.",
+)
+@click.option(
+    "--certificates",
+    is_flag=True,
+    help="Instead: nobody has a password, each user logs in by a certificate of its name.",
 )
 @options.vhost
 @click.option("--pool", "pools", multiple=True, help="A pool besides 'default'; repeatable.")
 def definitions(
-    hosts: tuple[str, ...], rabbitmq: str, passwords: Path, vhost: str, pools: tuple[str, ...]
+    hosts: tuple[str, ...],
+    rabbitmq: str,
+    passwords: Path | None,
+    certificates: bool,
+    vhost: str,
+    pools: tuple[str, ...],
 ) -> None:
     """Print what a broker boots from: topology, limits, and a user for each role and HOST.
 
     HOST is a consumer machine. RabbitMQ loads the file by `load_definitions` in its configuration.
     """
+    if (passwords is None) != certificates:
+        raise UsageError("give either --passwords DIRECTORY or --certificates")
     users = roles_and_machines(hosts)
     names = _pools(pools)
-    hashes = {user: password_hash(password_of(passwords, user.name)) for user in users}
+    hashes = {
+        user: NO_PASSWORD if passwords is None else password_hash(password_of(passwords, user.name))
+        for user in users
+    }
     document = broker_definitions.definitions(Release(rabbitmq), vhost, names, hashes)
     click.echo(json.dumps(document, indent=2))
 
@@ -97,7 +113,11 @@ def definitions(
 )
 @click.option("--cert-file", type=_FILE, help="Listen for amqps:// with this certificate.")
 @click.option("--key-file", type=_FILE, help="Its key.")
-@click.option("--ca-file", type=_FILE, help="Clients need a certificate from this authority.")
+@click.option(
+    "--ca-file",
+    type=_FILE,
+    help="Clients need a certificate from this authority, which logs in the user that it names.",
+)
 @options.ready_file
 def run_node(
     listen: str,
@@ -142,6 +162,7 @@ def run_node(
         user=user or "guest",
         password=password,
         configuration=lines,
+        plugins=(CERTIFICATE_LOGIN,) if ca_file else (),
     ) as node:
         if document is None:
             declare_topology(node)

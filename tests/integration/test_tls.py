@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ops.broker_definitions import CERTIFICATE_LOGIN
 from ops.certificates import Authority, Use
 from ops.private_broker import PrivateBroker, free_port
 from protocol.amqp_aio import Link
@@ -76,7 +77,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with enrolled_broker(
         folder,
         "spare-1",
-        plugins=("rabbitmq_auth_mechanism_ssl",),
+        plugins=(CERTIFICATE_LOGIN,),
         more=(f"listeners.ssl.1 = 127.0.0.1:{port}", *lines),
         advanced=advanced.replace("/etc/rabbitmq/tls", str(ours.folder)).rstrip().rstrip("."),
     ) as node:
