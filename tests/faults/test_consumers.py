@@ -1,12 +1,14 @@
 """Consumers that are drained, killed or cut off: nothing is lost, nothing is left behind."""
 
 import os
+import re
 import signal
 import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pika
+import psutil
 
 from ops.child_process import descendants
 from ops.private_broker import LOOPBACK, PrivateBroker
@@ -14,7 +16,7 @@ from protocol.definition import Lane
 from protocol.settings import Broker
 from protocol.topology import topology, work_queue
 from tests.support.stack_jobs import asian, gate, pi
-from tests.support.stack_processes import eventually
+from tests.support.stack_processes import Service, eventually
 from tests.support.stack_proxy import proxy
 from tests.support.stack_site import Site
 
@@ -85,6 +87,35 @@ def test_a_slot_that_is_killed_takes_neither_its_agent_nor_its_chunk_along(site:
     job.open()
     site.assert_answer(job, run.wait())
     assert consumer.running
+
+
+def test_slots_that_die_again_and_again_start_after_growing_pauses_and_work_once_they_live(
+    site: Site,
+) -> None:
+    site.aggregator().ready()
+    consumer = site.consumer()
+    consumer.ready()
+    killed: set[int] = set()
+
+    def dies() -> bool:
+        for slot in slots_of(consumer) - killed:
+            killed.add(slot)
+            os.kill(slot, signal.SIGKILL)
+        return "it starts again in 4 s" in consumer.err
+
+    eventually(dies, "the pause has grown")
+    pauses = re.findall(r"it starts again in ([\d.]+) s", consumer.err)
+    assert pauses == ["0", "1", "2", "4"]  # however soon each was killed
+    assert len(killed) == 4
+    job = pi("after-crashes")
+    site.assert_answer(job, site.run(job).wait())
+    assert slots_of(consumer)
+
+
+def slots_of(consumer: Service) -> set[int]:
+    """Return the processes that compute: those that the process they are forked from started."""
+    servers = psutil.Process(consumer.pid).children()
+    return {slot.pid for server in servers for slot in server.children()}
 
 
 def test_a_consumer_goes_on_when_the_process_that_its_slots_are_forked_from_is_killed(
