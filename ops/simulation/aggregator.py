@@ -12,8 +12,9 @@ from ops.simulation.channel import MemoryChannel
 from ops.simulation.disturbance import Disturbance
 from ops.simulation.events import Confirmed, Delivery, Properties, Rejected, Returned
 from ops.simulation.party import Clock, Party
+from ops.simulation.remembered import decode
 from protocol import topology
-from protocol.messages import Chunk, Failure, Message, Partial, Telemetry, decode, encode
+from protocol.messages import Chunk, Failure, Message, Partial, Telemetry, encode
 
 
 @dataclass(frozen=True)

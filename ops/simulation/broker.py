@@ -79,6 +79,11 @@ class MemoryBroker:
         """How many frames and events travel; 0 means that nothing happens by itself."""
         return self._network.pending
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything travels."""
+        return self._network.busy
+
     def connect(self, name: str, user: str = "guest") -> MemoryConnection:
         """Connect a party.
 
@@ -120,7 +125,7 @@ class MemoryBroker:
 
     def run(self) -> None:
         """Step until nothing travels any more."""
-        while self._network.pending:
+        while self._network.busy:
             self.step()
 
     def kill(self, name: str) -> None:

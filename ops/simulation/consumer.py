@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 from consumer import events as e
 from consumer.answers import Worker, failure
-from consumer.execution import execute
 from consumer.policy import Policy
 from ops.simulation.channel import MemoryChannel
 from ops.simulation.events import Confirmed, Delivery, Properties, Rejected, Returned
 from ops.simulation.party import TICK_SECONDS, Clock, Party
-from ops.simulation.remembered import load
+from ops.simulation.remembered import answer, decode
 from protocol import topology
 from protocol.definition import Lane
 from protocol.messages import (
@@ -21,7 +20,6 @@ from protocol.messages import (
     Finished,
     Partial,
     Telemetry,
-    decode,
     encode,
 )
 
@@ -146,8 +144,8 @@ class SimulatedConsumer(Party):
                     topology.RESULTS, key("guest"), body, properties, mandatory=True
                 )
                 self._tokens[sequence] = token
-                answer = decode(type_name, body, Partial, Failure)
-                self._answers[token] = answer.run, answer.attempt
+                sent = decode(type_name, body, Partial, Failure)
+                self._answers[token] = sent.run, sent.attempt
             case e.Ack((generation, tag)) if generation == self._generation:
                 run, attempt = self._attempts[generation, tag]
                 if (run, attempt) not in self._answered and run not in self._ended:
@@ -194,11 +192,11 @@ class SimulatedConsumer(Party):
             stock.popleft()
             if stock:
                 self._compute(slot, stock)
-            answer = self._answer(chunk)
-            if isinstance(answer, Partial):
-                answer = answer.model_copy(update={"cpu_seconds": seconds * habits.share})
-            kind = answer.kind if isinstance(answer, Failure) else None
-            self._handle(e.SlotDone(slot, answer.type, encode(answer), kind))
+            found = self._answer(chunk)
+            if isinstance(found, Partial):
+                found = found.model_copy(update={"cpu_seconds": seconds * habits.share})
+            kind = found.kind if isinstance(found, Failure) else None
+            self._handle(e.SlotDone(slot, found.type, encode(found), kind))
 
         self.later(seconds, lambda: self.guard(done))
 
@@ -206,7 +204,7 @@ class SimulatedConsumer(Party):
         if self._habits.broken:
             text = "simulated fault of the host"
             return failure(chunk, self._worker, FailureKind.MODEL_ERROR, text)
-        return execute(chunk, self._worker, load)
+        return answer(chunk, self._worker)
 
     def _later(self, seconds: float, event: e.Event) -> None:
         self.later(seconds, lambda: self.guard(lambda: self._handle(event)))

@@ -1,14 +1,16 @@
 """What travels between the in-memory broker and its clients, as values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from protocol.errors import BrokerError
 
+NO_HEADERS: Mapping[str, Any] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True)
-class Properties:
+
+class Properties(NamedTuple):
     """Properties of a message; `expiration` is in milliseconds, as text, as AMQP has it."""
 
     content_type: str | None = None
@@ -19,7 +21,7 @@ class Properties:
     expiration: str | None = None
     user_id: str | None = None
     persistent: bool = False
-    headers: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, Any] = NO_HEADERS
 
 
 PLAIN = Properties()

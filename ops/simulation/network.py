@@ -91,6 +91,11 @@ class Network:
         """How many items travel."""
         return sum(map(len, self._busy))
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything travels."""
+        return bool(self._busy)
+
     def choose(self, count: int) -> int:
         """Return a number below `count`, by the seed."""
         return int(self._random.random() * count)

@@ -6,8 +6,8 @@ from ops.simulation.attendant import ANSWER_SECONDS, ask
 from ops.simulation.channel import MemoryChannel
 from ops.simulation.events import Confirmed, Delivery, Rejected, Returned
 from ops.simulation.party import Clock, Party
+from ops.simulation.remembered import decode
 from protocol import topology
-from protocol.messages import decode
 from protocol.rpc_messages import Declare, ResumeRequest
 
 

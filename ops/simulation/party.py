@@ -83,7 +83,7 @@ class Party(abc.ABC):
         """Take in what has arrived."""
         while self.alive and self.awake and self.channel is not None and self.channel.inbox:
             event = self.channel.inbox.popleft()
-            if isinstance(event, Closed | ConsumerCancelled):
+            if isinstance(event, (Closed, ConsumerCancelled)):
                 self.lose()
             else:
                 self.guard(lambda event=event: self.take(event))  # type: ignore[misc]

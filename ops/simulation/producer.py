@@ -4,9 +4,10 @@ from ops.simulation.attendant import RunLog, SimulatedAttendant
 from ops.simulation.channel import MemoryChannel
 from ops.simulation.events import Confirmed, Delivery, Rejected, Returned
 from ops.simulation.party import RETRY_SECONDS, TICK_SECONDS, Clock, Party
+from ops.simulation.remembered import decode
 from producer.runfile import Submission
 from protocol import topology
-from protocol.messages import Finished, Progress, decode
+from protocol.messages import Finished, Progress
 from protocol.rpc_messages import Missing
 
 

@@ -1,7 +1,6 @@
 """What the in-memory broker stores: exchanges, queues, dead letters; it knows no network."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -173,5 +172,5 @@ def _dead_letter(queue: MemoryQueue, message: Message, reason: DeathReason) -> M
         queue.arguments["x-dead-letter-exchange"],
         queue.arguments.get("x-dead-letter-routing-key", message.routing_key),
         message.body,
-        replace(message.properties, headers=headers, expiration=None),
+        message.properties._replace(headers=headers, expiration=None),
     )

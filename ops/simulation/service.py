@@ -7,10 +7,11 @@ from ops.simulation.channel import MemoryChannel
 from ops.simulation.disturbance import Disturbance
 from ops.simulation.events import Confirmed, Delivery, Rejected, Returned
 from ops.simulation.party import RETRY_SECONDS, TICK_SECONDS, Clock, Party
+from ops.simulation.remembered import decode
 from producer.runfile import Submission
 from producer.watchlist import Watchlist
 from protocol import topology
-from protocol.messages import Declared, Finished, Message, Progress, RunState, decode
+from protocol.messages import Declared, Finished, Message, Progress, RunState
 from protocol.rpc_messages import (
     DeclarationRequest,
     Declare,

@@ -4,7 +4,6 @@ Every method is one AMQP method arriving at the broker; an error it raises close
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -78,7 +77,7 @@ class Session:
         if properties.reply_to == DIRECT_REPLY:
             if not self._reply_address:
                 raise BrokerRefusedError("PRECONDITION_FAILED - fast reply consumer does not exist")
-            message = message._replace(properties=replace(properties, reply_to=self._reply_address))
+            message = message._replace(properties=properties._replace(reply_to=self._reply_address))
         queues = self._server.route(message.exchange, message.routing_key)
         if not queues:
             self._unroutable(message, sequence, mandatory=mandatory)
@@ -151,7 +150,7 @@ class Session:
         message = stored.message
         if queue.quorum and stored.returns:
             headers = {**message.properties.headers, "x-delivery-count": stored.returns}
-            message = message._replace(properties=replace(message.properties, headers=headers))
+            message = message._replace(properties=message.properties._replace(headers=headers))
         return Delivery(consumer.tag if consumer else "", tag, stored.delivered, message)
 
     # Settling

@@ -125,11 +125,12 @@ class World:
         while self._is_going() or self._take_up():
             if self.now > LIMIT_SECONDS:
                 raise InvariantError(f"seed {self.seed}: a run has not ended")
-            if self.broker.pending and self.random.random() < STEP_SHARE:
-                reached = self.broker.step(self.now)
-                for party in self.parties:
-                    if party.channel is reached:
-                        party.poll()
+            while self.broker.busy and self.random.random() < STEP_SHARE:
+                if reached := self.broker.step(self.now):
+                    for party in self.parties:
+                        if party.channel is reached:
+                            party.poll()
+                    break  # only who has heard something can know that a run has ended
             else:
                 self.now, _, what = heapq.heappop(self._timers)
                 what()
@@ -139,8 +140,9 @@ class World:
 
     def _is_going(self) -> bool:
         """Say whether a run has not ended, is being resumed, or a producer does not know."""
-        if any(log.ended == math.inf for log in self.logs.values()):
-            return True
+        for log in self.logs.values():
+            if log.ended == math.inf:
+                return True
         # Somebody who is late may still hear of its first end.
         if any(party.alive for party in self.parties if isinstance(party, SimulatedOperator)):
             return True

@@ -4,7 +4,6 @@ What it has in common with RabbitMQ is proved in tests/integration/test_broker_c
 """
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
@@ -354,7 +353,7 @@ def test_messages_expire_when_time_is_told_to_pass() -> None:
     broker = MemoryBroker(1)
     channel = broker.connect("party").channel()
     queue(channel, **{"x-message-ttl": 1000})
-    channel.publish("", "q", b"x", replace(PERSISTENT, expiration="5000"))
+    channel.publish("", "q", b"x", PERSISTENT._replace(expiration="5000"))
     broker.step(10.0)
     broker.step(10.9)
     assert channel.inspect_queue("q").messages == 1
