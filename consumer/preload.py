@@ -94,6 +94,7 @@ step_back()  # compiling shall be as little in anybody's way as computing
 _loaded = threading.Event()
 _watch = threading.Thread(target=_end_with, args=(os.getppid(), _loaded))
 _watch.start()
+gc.disable()  # what is loaded stays: looking through it again and again takes a tenth of the time
 VERDICT = _verdict()
 """Why no slot may be used on this machine; empty when all is well."""
 
@@ -103,3 +104,4 @@ _watch.join()
 # Objects that the collector never visits again are never written to, and stay shared.
 gc.collect()
 gc.freeze()
+gc.enable()
