@@ -364,7 +364,7 @@ class Scheduler:
         return bool(self._late(now))
 
     def _late(self, now: float, idle: int = 0) -> list[Issued]:
-        if not self.slots:
+        if not (self.slots and self._issued):
             return []
         tail = 0 if self._todo or self._resting else self.slots
         chunks = self._issued.values()

@@ -79,8 +79,7 @@ def segment_rows(changes: Changes) -> Iterator[Row]:
     for run, cell, segment in changes.segments:
         statistics = changes.runs[run].cells[cell].segments[segment]
         if statistics is not None:
-            blob = pack(statistics.model_dump(mode="python"))
-            yield {"run": run, "cell": cell, "segment": segment, "statistics": blob}
+            yield {"run": run, "cell": cell, "segment": segment, "statistics": pack(statistics)}
 
 
 def discarded_rows(changes: Changes) -> Iterator[Row]:

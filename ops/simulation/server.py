@@ -41,7 +41,8 @@ class Server:
     def advance(self, now: float) -> None:
         """Let time pass until `now`, in seconds: messages expire, held dead letters try again."""
         self.now = now
-        for queue in [*self.queues.values()]:
+        # Burying only puts messages into other queues.
+        for queue in self.queues.values():
             queue.expire(now)
         held, self._held = self._held, []
         for queue, message in held:
