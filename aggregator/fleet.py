@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from protocol.messages import ConsumerState, Suspension, Telemetry
-from protocol.rpc_messages import FleetMember
 
 ALIVE_SECONDS = 8.0
 """A consumer speaks every two seconds; after this long it counts as gone."""
@@ -71,15 +70,6 @@ class Fleet:
         """Return how many consumers take chunks, of one pool or of all: none that still loads."""
         return sum(t.slots > 0 for t in self._taking(pool))
 
-    def members(self, pool: str | None, now: float) -> list[FleetMember]:
-        """Return who is alive, whatever they do, by name; of one pool or of all."""
-        alive = (
-            seen
-            for _, seen in sorted(self._seen.items())
-            if now - seen.at <= ALIVE_SECONDS and pool in {None, seen.telemetry.pool}
-        )
-        return [_member(seen) for seen in alive]
-
     def capacity(self) -> dict[str, Capacity]:
         """Return what each pool has of which anybody was heard, in the order of the first word."""
         pools = dict.fromkeys((seen.telemetry.pool for seen in self._seen.values()), Capacity())
@@ -110,18 +100,3 @@ class Fleet:
 
 def _offer(told: Telemetry) -> tuple[object, ...]:
     return told.slots, told.state, told.suspended
-
-
-def _member(seen: _Seen) -> FleetMember:
-    told = seen.telemetry
-    return FleetMember(
-        consumer=told.consumer,
-        host=told.host,
-        pool=told.pool,
-        slots=told.slots,
-        busy=told.busy,
-        state=told.state,
-        version=told.version,
-        suspended=told.suspended,
-        last_seen=seen.at,
-    )

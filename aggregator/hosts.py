@@ -7,7 +7,6 @@ so that sums never fall when a consumer goes, and nothing counts twice when this
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from aggregator.fleet import ALIVE_SECONDS, MAX_CONSUMERS
 from aggregator.growth import growth
@@ -21,6 +20,7 @@ from protocol.messages import (
     Totals,
 )
 from protocol.rate import Rate
+from protocol.rpc_messages import Condition, FleetMember
 
 MAX_HOSTS = 200
 """Hosts that have series of their own."""
@@ -83,17 +83,6 @@ class Presence:
     suspended: Counter[Suspension] = field(default_factory=Counter)
 
 
-class Condition(StrEnum):
-    """What a consumer does, in one word."""
-
-    RUNNING = "running"
-    LOADING = "loading"
-    SUSPENDED = "suspended"
-    DRAINING = "draining"
-    STOPPED = "stopped"
-    LOST = "lost"
-
-
 _REASONS = {
     Condition.LOADING: "compiles its models, or reads their data",
     Condition.DRAINING: "finishes its chunks, then ends",
@@ -136,6 +125,23 @@ class ConsumerView:
             return f"{failed}; {reason}" if reason else failed
         return reason
 
+    @property
+    def member(self) -> FleetMember:
+        """The same as it goes over the wire."""
+        told = self.telemetry
+        return FleetMember(
+            consumer=told.consumer,
+            host=told.host,
+            pool=told.pool,
+            slots=told.slots,
+            busy=told.busy,
+            state=self.condition,
+            version=told.version,
+            suspended=told.suspended,
+            samples_per_second=self.rate,
+            last_seen=self.last_seen,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
@@ -162,12 +168,13 @@ class Hosts:
     def hear(self, telemetry: Telemetry, now: float) -> None:
         """Take in a heartbeat."""
         before = self._heard.get(telemetry.consumer)
-        if before is None and len(self._heard) >= MAX_CONSUMERS:
+        if before is None and len(self._heard) >= MAX_CONSUMERS and not self._make_room(now):
             return
         label = self._labels.of(telemetry.host)
         rate = Rate(RATE_SECONDS) if before is None else before.rate
         if telemetry.totals is not None:
             rate.of(sum(model.samples for model in telemetry.totals.models.values()), now)
+        self._heard.pop(telemetry.consumer, None)  # so that whoever spoke last is the last one
         self._heard[telemetry.consumer] = _Heard(telemetry, now, label, rate)
         host = self.totals.setdefault(label, HostTotals())
         host.last_seen, host.version = now, telemetry.version
@@ -202,6 +209,14 @@ class Hosts:
     def consumers(self, now: float) -> list[ConsumerView]:
         """Return all consumers that were heard of in the last minutes, also those that are gone."""
         return [_view(heard, now) for heard in self._heard.values()]
+
+    def _make_room(self, now: float) -> bool:
+        """Forget who has been silent longest, unless they may be alive; say whether one was."""
+        silent, heard = next(iter(self._heard.items()))
+        if now - heard.at <= ALIVE_SECONDS:
+            return False
+        del self._heard[silent]
+        return True
 
     def _live(self, now: float) -> Iterator[_Heard]:
         return (
@@ -239,6 +254,5 @@ def _view(heard: _Heard, now: float) -> ConsumerView:
     elif not telemetry.slots:
         condition = Condition.LOADING
     is_known = telemetry.totals is not None
-    going_on = condition not in {Condition.STOPPED, Condition.LOST}
-    rate = heard.rate.latest if is_known and going_on else None
+    rate = heard.rate.latest if is_known and not condition.is_departed else None
     return ConsumerView(telemetry, heard.at, condition, rate)

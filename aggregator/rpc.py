@@ -6,6 +6,7 @@ from typing import Any
 
 from aggregator.books import RunBooks
 from aggregator.convergence import check_cell, has_bars, history, kept_failure
+from aggregator.hosts import Hosts
 from aggregator.ledger import Ledger, declaration, unknown_run
 from aggregator.result import result
 from aggregator.store.sqlite import Store
@@ -40,10 +41,11 @@ REQUESTS: tuple[type[Message], ...] = (
 
 
 class Responder:
-    """Carries requests out on a ledger and the store behind it."""
+    """Carries requests out on a ledger, what is known of consumers, and the store behind them."""
 
-    def __init__(self, ledger: Ledger, store: Store) -> None:
+    def __init__(self, ledger: Ledger, hosts: Hosts, store: Store) -> None:
         self._ledger = ledger
+        self._hosts = hosts
         self._store = store
         self._methods: Mapping[type[Message], Callable[[Any, float], Message]] = {
             Declare: ledger.declare,
@@ -92,10 +94,16 @@ class Responder:
         )
 
     def _fleet(self, request: FleetRequest, now: float) -> Fleet:
-        members = self._ledger.fleet.members(request.pool, now)
+        found = {
+            one.telemetry.consumer: one
+            for one in self._hosts.consumers(now)
+            if request.pool in {None, one.telemetry.pool}
+            and (request.departed or not one.condition.is_departed)
+        }
         after = request.after or ""
-        page = [member for member in members if member.consumer > after][: request.first]
-        return Fleet(consumers=tuple(page), total=len(members), clock=now)
+        page = sorted(name for name in found if name > after)[: request.first]
+        members = tuple(found[name].member for name in page)
+        return Fleet(consumers=members, total=len(found), clock=now)
 
     def _results(self, request: ResultsRequest, now: float) -> Results:
         return Results(result=self._result(request.run, now))

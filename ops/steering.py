@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from producer.rpc import ask
 from protocol.amqp_aio import Link
 from protocol.errors import UnroutableError, UsageError
-from protocol.messages import Command, ConsumerState, Control, Suspension
+from protocol.messages import Command, Control, Suspension
 from protocol.origin import host_name
-from protocol.rpc_messages import Fleet, FleetMember, FleetRequest
+from protocol.rpc_messages import Condition, Fleet, FleetMember, FleetRequest
 from protocol.topology import CONTROL, EVERYBODY, control_key
 
 POLL_SECONDS = 0.2
@@ -82,7 +82,7 @@ def obeys(command: Command, member: FleetMember | None) -> bool:
     """Say whether a consumer does what it was told; None stands for one that is gone."""
     if member is None:
         return command is not Command.RESUME
-    ending = member.state != ConsumerState.RUNNING
+    ending = member.state is Condition.DRAINING
     quiet = member.suspended == Suspension.QUIET
     return {
         Command.QUIET: quiet or ending,

@@ -73,7 +73,7 @@ class ProgressDisplay:
         left = seconds_left(update.total_samples - update.merged_samples, rate)
         texts = {
             "estimate": estimate_text(update) if self._with_estimate else "",
-            "rate": f"{short_number(rate or 0.0)}samples/s",
+            "rate": "" if rate is None else f"{short_number(rate)}samples/s",
             "fleet": fleet_text(update),
             "left": clock_text(left),  # rich's own starts anew whenever the total changes
         }

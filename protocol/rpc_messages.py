@@ -26,7 +26,6 @@ from protocol.messages import (
     Attempt,
     BlockRange,
     ConsumerName,
-    ConsumerState,
     Counter,
     FailureKind,
     Finite,
@@ -88,6 +87,8 @@ class StatusRequest(Message):
 class FleetRequest(Message):
     """RPC: the live consumers by name, those of one pool where `pool` is given.
 
+    With `departed` the reply also has those that went in the last minutes.
+
     Whoever reads all of them page by page asks for those after the last one of a page.
     """
 
@@ -96,6 +97,7 @@ class FleetRequest(Message):
     pool: Name | None = None
     first: Annotated[int, Field(ge=1, le=MAX_FLEET_CONSUMERS)] = MAX_FLEET_CONSUMERS
     after: ConsumerName | None = None
+    departed: bool = False
 
 
 class MissingRequest(Message):
@@ -223,17 +225,34 @@ class Status(Message):
     store: Word
 
 
+class Condition(StrEnum):
+    """What a consumer does, in one word."""
+
+    RUNNING = "running"
+    LOADING = "loading"
+    SUSPENDED = "suspended"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    LOST = "lost"
+
+    @property
+    def is_departed(self) -> bool:
+        """Whether it is no longer there."""
+        return self in {Condition.STOPPED, Condition.LOST}
+
+
 class FleetMember(Strict):
-    """A live consumer, as its last word has it."""
+    """A consumer, as its last words have it."""
 
     consumer: ConsumerName
     host: ConsumerName
     pool: Name
     slots: Annotated[int, Field(ge=0, le=4096)]
     busy: Annotated[int, Field(ge=0, le=4096)]
-    state: Annotated[ConsumerState, Field(strict=False), OnlyText]
+    state: Annotated[Condition, Field(strict=False), OnlyText]
     version: Word
     suspended: Annotated[Suspension, Field(strict=False), OnlyText] | None = None
+    samples_per_second: Annotated[Finite, Field(ge=0)] | None = None
     last_seen: Seconds
 
 

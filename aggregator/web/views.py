@@ -35,11 +35,17 @@ def run_line(run: RunStatus, headline: Headline | None, rate: float | None) -> d
         "estimate": estimate_text(run, headline),
         "texts": {
             "samples": f"{run.samples:,}",
-            "rate": short_number(rate).strip() if going_on and rate is not None else "",
+            "rate": _rate_text(rate, going_on=going_on),
             "left": clock_text(left) if going_on else "",
             "elapsed": clock_text(run.elapsed_seconds),
         },
     }
+
+
+def _rate_text(rate: float | None, *, going_on: bool) -> str:
+    """Return samples per second, a dash where they are not known, nothing of what is over."""
+    known = "—" if rate is None else short_number(rate).strip()
+    return known if going_on else ""
 
 
 def estimate_text(run: RunStatus, headline: Headline | None) -> str:
@@ -201,7 +207,10 @@ def fleet_view(consumers: Sequence[ConsumerView], now: float) -> list[dict[str, 
             "state": one.condition.value,
             "reason": one.reason,
             "samples_per_second": one.rate,
-            "rate": "" if one.rate is None else short_number(one.rate).strip(),
+            "texts": {
+                "busy": "" if one.condition.is_departed else f"{one.telemetry.busy:,}",
+                "rate": _rate_text(one.rate, going_on=not one.condition.is_departed),
+            },
             "silent_seconds": max(0.0, now - one.last_seen),
         }
         for one in consumers

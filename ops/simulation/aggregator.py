@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aggregator.changes import Changes
+from aggregator.hosts import Hosts
 from aggregator.ledger import Ledger
 from aggregator.news import routing_key
 from aggregator.rpc import REQUESTS, Responder
@@ -39,6 +40,7 @@ class SimulatedAggregator(Party):
     def __init__(self, world: Clock, name: str, store: Store, habits: AggregatorHabits) -> None:
         self.exited = False
         self.ledger: Ledger | None = None
+        self._hosts = Hosts()
         self._store = store
         self._habits = habits
         self._batch: list[Delivery] = []
@@ -76,7 +78,7 @@ class SimulatedAggregator(Party):
     def _apply(self, ledger: Ledger) -> None:
         batch, self._batch = self._batch, []
         replies: list[tuple[Delivery, Message]] = []
-        responder = Responder(ledger, self._store)
+        responder = Responder(ledger, self._hosts, self._store)
         now = self.world.wall
         for delivery in batch:
             queue, type_name = self._queues[delivery.consumer_tag], delivery.message.properties.type
@@ -91,6 +93,7 @@ class SimulatedAggregator(Party):
                 ledger.dead_letter(decode(type_name, delivery.body, Chunk), now)
             elif queue == topology.TELEMETRY_QUEUE:
                 telemetry = decode(type_name, delivery.body, Telemetry)
+                self._hosts.hear(telemetry, now)
                 if ledger.fleet.hear(telemetry, now):
                     ledger.fleet_changed(telemetry.pool, now)
             else:

@@ -64,7 +64,7 @@ async def look(link: Link, looks: Looks, within: float) -> Overview:
     """
     going_on = StatusRequest(state=RunState.RUNNING, newest=ASKED_RUNS, headlines=True)
     status = await ask(link, going_on, Status, within)
-    fleet = await ask(link, FleetRequest(), Fleet, within)
+    fleet = await ask(link, FleetRequest(departed=True), Fleet, within)
     found = [await _ended(link, run, within) for run in looks.vanished(status)]
     return looks.take_in(status, fleet, [line for line in found if line is not None])
 

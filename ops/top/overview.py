@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from protocol.messages import ConsumerState, Headline, RunState
+from protocol.messages import Headline, RunState
 from protocol.rate import Rate, seconds_left
-from protocol.rpc_messages import Fleet, FleetMember, RunStatus, Status
+from protocol.rpc_messages import Condition, Fleet, FleetMember, RunStatus, Status
 
 RATE_SECONDS = 5.0
 """Rates are those of so many seconds: chunks take half a second, so that fewer would flicker."""
@@ -71,7 +71,7 @@ class Overview:
     slots, consumers
         Those that take chunks.
     fleet
-        All live consumers, the loading and draining ones too.
+        All consumers, also those that load or drain, or went in the last minutes.
     """
 
     runs: tuple[RunLine, ...]
@@ -92,7 +92,19 @@ class Overview:
 
     def is_well(self, member: FleetMember) -> bool:
         """Say whether a consumer takes chunks and has spoken lately."""
-        return condition(member) == "running" and self.silence(member) < SILENT_SECONDS
+        return member.state is Condition.RUNNING and self.silence(member) < SILENT_SECONDS
+
+    @property
+    def rate(self) -> float | None:
+        """Samples per second of all runs, None while that of none is known."""
+        known = [line.rate for line in self.runs if line.rate is not None]
+        return sum(known) if known else None
+
+    @property
+    def busy(self) -> int:
+        """The slots that compute."""
+        there = (one for one in self.fleet.consumers if not one.state.is_departed)
+        return sum(min(one.busy, one.slots) for one in there)
 
     def silence(self, member: FleetMember) -> float:
         """Return for how many seconds the aggregator has not heard of a consumer."""
@@ -124,15 +136,6 @@ _KEYS: dict[Order, Callable[[RunLine], float]] = {
     Order.RATE: lambda line: -(line.rate or 0.0),
     Order.LEFT: lambda line: float("inf") if line.left is None else line.left,
 }
-
-
-def condition(member: FleetMember) -> str:
-    """Return what a consumer does, in one word, and where it is suspended, why."""
-    if member.state != ConsumerState.RUNNING:
-        return str(member.state)
-    if not member.slots:
-        return "loading"
-    return str(member.state) if member.suspended is None else f"suspended: {member.suspended}"
 
 
 class Looks:

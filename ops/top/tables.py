@@ -7,13 +7,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ops.top.overview import Order, Overview, RunLine, condition
+from ops.top.overview import Order, Overview, RunLine
 from producer.status_table import plain
 from protocol.messages import RunState
 from protocol.rate import clock_text, short_number
 from protocol.resampled import is_resampled
 from protocol.result_texts import with_error
-from protocol.rpc_messages import FleetMember
+from protocol.rpc_messages import Condition, FleetMember
 from protocol.sentences import counted
 
 FRAME_LINES = 6
@@ -21,7 +21,7 @@ FRAME_LINES = 6
 
 STATE_STYLES = {
     "running": "green", "finished": "cyan", "failed": "red", "cancelled": "yellow",
-    "loading": "yellow", "draining": "yellow", "suspended": "yellow",
+    "loading": "yellow", "draining": "yellow", "suspended": "yellow", "lost": "red",
 }  # fmt: skip
 
 
@@ -42,7 +42,8 @@ RUN_COLUMNS = (
 )  # fmt: skip
 CONSUMER_COLUMNS = (
     Column("consumer"), Column("host", from_width=100), Column("pool"), Column("state"),
-    Column("slots", right=True), Column("busy", right=True), Column("seen", right=True),
+    Column("slots", right=True), Column("busy", right=True), Column("samples/s", right=True),
+    Column("seen", right=True),
     Column("version", from_width=70),
 )  # fmt: skip
 
@@ -101,7 +102,7 @@ def fleet_table(members: Sequence[FleetMember]) -> Table:
         table.add_column(name, justify="right" if name in {"slots", "busy"} else "left")
     for member in members:
         table.add_row(
-            member.consumer, member.host, member.pool, _state(condition(member)),
+            member.consumer, member.host, member.pool, _member_state(member),
             f"{member.slots:,}", f"{member.busy:,}", member.version,
         )  # fmt: skip
     return table
@@ -116,13 +117,12 @@ def share_out(lines: int, runs: int, consumers: int) -> tuple[int, int]:
 
 def summary(overview: Overview) -> str:
     """Return the first line: what goes on, in numbers."""
-    busy = sum(min(member.busy, member.slots) for member in overview.fleet.consumers)
-    rate = sum(line.rate or 0.0 for line in overview.runs)
     going_on = (
         f"{counted(overview.total_runs, 'run')} going on" if overview.total_runs else "no run"
     )
     fleet = f"{counted(overview.consumers, 'consumer')} with {counted(overview.slots, 'slot')}"
-    return f"montemq: {going_on}, {fleet}, {busy:,} busy, {short_number(rate)}samples/s"
+    rate = "" if overview.rate is None else f", {short_number(overview.rate)}samples/s"
+    return f"montemq: {going_on}, {fleet}, {overview.busy:,} busy{rate}"
 
 
 def _table(
@@ -150,7 +150,6 @@ def _add(table: Table, columns: Sequence[Column], texts: dict[str, Text]) -> Non
 
 def _run_texts(line: RunLine) -> dict[str, Text]:
     run = line.status
-    rate = "—" if line.rate is None else short_number(line.rate).strip()
     going_on = run.state is RunState.RUNNING
     return {
         "run": Text(run.run),
@@ -160,7 +159,7 @@ def _run_texts(line: RunLine) -> dict[str, Text]:
         "done": Text(f"{line.share:.1%}"),
         "estimate": _estimate(line),
         "samples": Text(f"{run.samples:,}"),
-        "samples/s": Text(rate if going_on else ""),
+        "samples/s": _rate(line.rate) if going_on else Text(""),
         "left": Text(clock_text(line.left) if going_on else ""),
         "pool": Text(run.pool),
     }
@@ -185,12 +184,23 @@ def _consumer_texts(overview: Overview, member: FleetMember) -> dict[str, Text]:
         "consumer": Text(member.consumer),
         "host": Text(member.host),
         "pool": Text(member.pool),
-        "state": _state(condition(member)),
+        "state": _member_state(member),
         "slots": Text(f"{member.slots:,}"),
-        "busy": Text(f"{member.busy:,}"),
+        "busy": Text("" if member.state.is_departed else f"{member.busy:,}"),
+        "samples/s": Text("") if member.state.is_departed else _rate(member.samples_per_second),
         "seen": Text(f"{overview.silence(member):.0f} s", style=style),
         "version": Text(member.version),
     }
+
+
+def _rate(rate: float | None) -> Text:
+    return Text("—" if rate is None else short_number(rate).strip())
+
+
+def _member_state(member: FleetMember) -> Text:
+    """Return what a consumer does, and where it is suspended, why."""
+    why = f": {member.suspended}" if member.state is Condition.SUSPENDED else ""
+    return _state(f"{member.state}{why}")
 
 
 def _state(state: str) -> Text:

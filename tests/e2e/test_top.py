@@ -91,6 +91,25 @@ def test_a_snapshot_as_json_has_all_of_it(site: Site, job: GateJob) -> None:
     assert (found["total_runs"], found["total_consumers"], found["slots"]) == (1, 1, 1)
 
 
+def test_a_consumer_that_was_killed_stays_in_sight_and_does_nothing_any_more(site: Site) -> None:
+    aggregator, consumer = site.aggregator(), site.consumer()
+    aggregator.ready()
+    consumer.ready()
+
+    def told(state: str) -> bool:
+        (one,) = site.command("top", "--json").json["consumers"]
+        return one["state"] == state and (one["samples_per_second"] is None) is (state == "lost")
+
+    eventually(lambda: told("running"), "it tells how fast it is")
+    consumer.kill()
+    eventually(lambda: told("lost"), "it is told of as lost")
+    assert (
+        site.command("top").out.splitlines()[0]
+        == "montemq: no run, 0 consumers with 0 slots, 0 busy"
+    )
+    assert site.command("fleet", "list", "--json").json == []
+
+
 def test_without_an_aggregator_it_says_so_and_ends_with_3(site: Site) -> None:
     ended = site.command("top", "--json")
     assert (ended.code, ended.out) == (3, "")

@@ -8,6 +8,7 @@ from typing import Any
 
 from protocol.definition import Definition, Lane, Stop
 from protocol.messages import (
+    CHUNK_SECONDS,
     CONFIRM_SECONDS,
     Chunk,
     ConsumerState,
@@ -15,8 +16,10 @@ from protocol.messages import (
     FailureKind,
     Leader,
     LeaderTotals,
+    ModelTotals,
     Partial,
     Telemetry,
+    Totals,
 )
 from protocol.rpc_messages import Declare
 from protocol.statistics import BlockMoments, Statistics, collect
@@ -119,6 +122,21 @@ def telemetry(consumer: str = "host-a.1", slots: int = 2, **fields: Any) -> Tele
         "version": "0.1.0",
     }
     return Telemetry(**values | fields)
+
+
+def totals(model: str = "pi", chunks: Mapping[int, int] | None = None, **fields: Any) -> Totals:
+    """Return what a consumer has counted: chunks by class, 10 samples and a second for each."""
+    counts = chunks or {}
+    number = sum(counts.values())
+    classes = tuple(counts.get(index, 0) for index in range(len(CHUNK_SECONDS) + 1))
+    seconds = float(number)
+    models = {
+        model: ModelTotals(
+            samples=10 * number, seconds=seconds, cpu_seconds=seconds / 2, chunks=classes
+        )
+    }
+    rest: dict[str, Any] = {"failures": {}, "reconnections": 0, "cancels": 0}
+    return Totals(**({"models": models} | rest | fields))
 
 
 def leader_totals(**fields: Any) -> LeaderTotals:

@@ -1,6 +1,5 @@
 """Sums over what consumers count: by host and by model, never falling, never twice, bounded."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,33 +10,17 @@ from aggregator.host_metrics import host_metrics
 from aggregator.hosts import FORGET_SECONDS, MAX_HOSTS, Hosts
 from aggregator.labels import MAX_LABELS
 from protocol.messages import (
-    CHUNK_SECONDS,
     ConsumerState,
     FailureKind,
     Golden,
     ModelTotals,
     Suspension,
     Telemetry,
-    Totals,
 )
-from tests.support.run_values import telemetry
+from protocol.rpc_messages import Condition
+from tests.support.run_values import telemetry, totals
 
 NOW = 1_000.0
-
-
-def totals(model: str = "pi", chunks: Mapping[int, int] | None = None, **fields: Any) -> Totals:
-    """Return totals with so many chunks in some classes: 10 samples and a second for each."""
-    counts = chunks or {}
-    number = sum(counts.values())
-    classes = tuple(counts.get(index, 0) for index in range(len(CHUNK_SECONDS) + 1))
-    seconds = float(number)
-    models = {
-        model: ModelTotals(
-            samples=10 * number, seconds=seconds, cpu_seconds=seconds / 2, chunks=classes
-        )
-    }
-    rest: dict[str, Any] = {"failures": {}, "reconnections": 0, "cancels": 0}
-    return Totals(**({"models": models} | rest | fields))
 
 
 def word(consumer: str = "a.1", **fields: Any) -> Telemetry:
@@ -189,3 +172,43 @@ def test_absurd_totals_stay_numbers(seconds: float) -> None:
             hosts.hear(word(totals=told), NOW)
     assert samples(hosts, "host_busy_seconds_total") == {("a",): 20 * seconds}
     assert samples(hosts, "host_reconnections_total") == {("a",): 20 * (2**63 - 1)}
+
+
+# Consumers for people
+
+
+def conditions(hosts: Hosts, now: float = NOW) -> dict[str, Condition]:
+    return {one.telemetry.consumer: one.condition for one in hosts.consumers(now)}
+
+
+@pytest.mark.parametrize(
+    ("fields", "silence", "condition"),
+    [
+        ({}, 0.0, Condition.RUNNING),
+        ({"slots": 0}, 0.0, Condition.LOADING),
+        ({"suspended": Suspension.HOURS}, 0.0, Condition.SUSPENDED),
+        ({"slots": 0, "suspended": Suspension.HOURS}, 0.0, Condition.SUSPENDED),
+        ({"slots": 0, "state": ConsumerState.DRAINING}, 0.0, Condition.DRAINING),
+        ({"suspended": Suspension.QUIET, "state": ConsumerState.DRAINING}, 0, Condition.DRAINING),
+        ({"suspended": Suspension.QUIET}, ALIVE_SECONDS + 1, Condition.LOST),
+        ({"state": ConsumerState.STOPPED}, ALIVE_SECONDS + 1, Condition.STOPPED),
+    ],
+)
+def test_of_what_may_be_said_of_a_consumer_the_weightiest_is(
+    fields: dict[str, Any], silence: float, condition: Condition
+) -> None:
+    hosts = Hosts()
+    hosts.hear(word(**fields), NOW)
+    (one,) = hosts.consumers(NOW + silence)
+    assert one.condition is one.member.state is condition
+
+
+def test_whoever_left_makes_room_for_who_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aggregator.hosts.MAX_CONSUMERS", 2)
+    hosts = Hosts()
+    for name, at in (("left", 0.0), ("stays", 0.5), ("comes", 1.0)):
+        hosts.hear(word(name), NOW + at)
+    assert set(conditions(hosts)) == {"left", "stays"}  # it is full, and both may be alive
+    hosts.hear(word("stays"), NOW + ALIVE_SECONDS)
+    hosts.hear(word("comes"), NOW + ALIVE_SECONDS + 1)
+    assert set(conditions(hosts)) == {"stays", "comes"}

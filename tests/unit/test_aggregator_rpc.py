@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from aggregator.fleet import ALIVE_SECONDS
+from aggregator.hosts import Hosts
 from aggregator.ledger import Ledger
 from aggregator.rpc import REQUESTS, Responder
 from aggregator.store.sqlite import Store
@@ -24,6 +25,7 @@ from protocol.rpc_messages import (
     MAX_FLEET_CONSUMERS,
     MAX_STATUS_RUNS,
     CancelRequest,
+    Condition,
     DeclarationRequest,
     Declare,
     ErrorCode,
@@ -42,7 +44,7 @@ from protocol.rpc_messages import (
     Status,
     StatusRequest,
 )
-from tests.support.run_values import RUN, declare, definition, failure, partial, telemetry
+from tests.support.run_values import RUN, declare, definition, failure, partial, telemetry, totals
 
 NOW = 50.0
 
@@ -58,7 +60,8 @@ class Desk:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.ledger = Ledger(store.take_over())
-        self.responder = Responder(self.ledger, store)
+        self.hosts = Hosts()
+        self.responder = Responder(self.ledger, self.hosts, store)
         self.definition = definition()
 
     def ask(self, request: Message) -> Message:
@@ -282,14 +285,15 @@ def names(answer: Message) -> list[str]:
 
 
 def test_the_fleet_is_told_as_its_last_words_have_it(desk: Desk) -> None:
-    desk.ledger.fleet.hear(telemetry("host-a.1"), NOW - 3)
+    desk.hosts.hear(telemetry("host-a.1", totals=totals(chunks={0: 10})), NOW - 3)
     draining = {"state": ConsumerState.DRAINING, "busy": 1, "pool": "gpu", "version": "9.9"}
-    desk.ledger.fleet.hear(telemetry("host-a.1", 4, **draining), NOW - 1)
+    desk.hosts.hear(telemetry("host-a.1", 4, totals=totals(chunks={0: 50}), **draining), NOW - 1)
     assert desk.ask(FleetRequest()) == Fleet(
         consumers=(
             FleetMember(
                 consumer="host-a.1", host="host-a", pool="gpu", slots=4, busy=1,
-                state=ConsumerState.DRAINING, version="9.9", last_seen=NOW - 1,
+                state=Condition.DRAINING, version="9.9", samples_per_second=200.0,
+                last_seen=NOW - 1,
             ),
         ),
         total=1,
@@ -305,6 +309,7 @@ def test_the_slots_of_a_suspended_consumer_do_not_count_but_it_is_told_of(desk: 
     assert (fleet.slots("default"), fleet.busy("default"), fleet.consumers("default")) == (0, 0, 0)
     assert fleet.capacity()["default"].slots == 0
     assert set(fleet.live("default")) == {"guest"}  # it comes back
+    desk.hosts.hear(telemetry("guest", 4, suspended=Suspension.HOURS), NOW)
     answer = desk.ask(FleetRequest())
     assert isinstance(answer, Fleet)
     assert [member.suspended for member in answer.consumers] == [Suspension.HOURS]
@@ -312,19 +317,25 @@ def test_the_slots_of_a_suspended_consumer_do_not_count_but_it_is_told_of(desk: 
     assert fleet.slots("default") == 4  # for a moment only
 
 
-def test_a_consumer_that_stopped_or_fell_silent_is_not_told(desk: Desk) -> None:
-    desk.ledger.fleet.hear(telemetry("silent"), NOW - ALIVE_SECONDS - 0.1)
-    desk.ledger.fleet.hear(telemetry("stopped"), NOW)
-    desk.ledger.fleet.hear(telemetry("stopped", state=ConsumerState.STOPPED), NOW)
-    desk.ledger.fleet.hear(telemetry("alive"), NOW - ALIVE_SECONDS)
-    desk.ledger.fleet.hear(telemetry("loading", slots=0), NOW)
+def test_a_consumer_that_stopped_or_fell_silent_is_told_only_when_asked(desk: Desk) -> None:
+    desk.hosts.hear(telemetry("silent"), NOW - ALIVE_SECONDS - 0.1)
+    desk.hosts.hear(telemetry("stopped"), NOW)
+    desk.hosts.hear(telemetry("stopped", state=ConsumerState.STOPPED), NOW)
+    desk.hosts.hear(telemetry("alive"), NOW - ALIVE_SECONDS)
+    desk.hosts.hear(telemetry("loading", slots=0), NOW)
     assert names(desk.ask(FleetRequest())) == ["alive", "loading"]
+    answer = desk.ask(FleetRequest(departed=True))
+    assert isinstance(answer, Fleet)
+    assert {one.consumer: one.state.value for one in answer.consumers} == {
+        "alive": "running", "loading": "loading", "silent": "lost", "stopped": "stopped"
+    }  # fmt: skip
+    assert answer.total == 4
 
 
 def test_a_fleet_is_told_pool_by_pool_and_page_by_page_by_name(desk: Desk) -> None:
     for name in ("c", "a", "d", "b"):
-        desk.ledger.fleet.hear(telemetry(name), NOW)
-    desk.ledger.fleet.hear(telemetry("else", pool="other"), NOW)
+        desk.hosts.hear(telemetry(name), NOW)
+    desk.hosts.hear(telemetry("else", pool="other"), NOW)
     pages = [
         desk.ask(FleetRequest(pool="default", first=3, after=after)) for after in (None, "c", "d")
     ]
@@ -337,7 +348,7 @@ def test_the_longest_answer_about_a_fleet_fits_into_its_message(desk: Desk) -> N
     for number in range(MAX_FLEET_CONSUMERS + 1):
         name = f"{number:0120}"
         long = telemetry(name, host=name, pool="p" * 40, version="v" * 64, slots=4096, busy=4096)
-        desk.ledger.fleet.hear(long, NOW)
+        desk.hosts.hear(long, NOW)
     answer = desk.ask(FleetRequest())
     assert isinstance(answer, Fleet)
     assert (len(answer.consumers), answer.total) == (1_000, 1_001)

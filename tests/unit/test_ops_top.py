@@ -12,12 +12,11 @@ from ops.top.overview import (
     Order,
     Overview,
     RunLine,
-    condition,
 )
 from ops.top.tables import FRAME_LINES, screen, share_out, snapshot
 from protocol.definition import Lane
-from protocol.messages import ConsumerState, Headline, RunState, Suspension
-from protocol.rpc_messages import Fleet, FleetMember, RunStatus, Status
+from protocol.messages import Headline, RunState, Suspension
+from protocol.rpc_messages import Condition, Fleet, FleetMember, RunStatus, Status
 from tests.support.drawing import drawn
 from tests.support.fresh_python import loaded_by
 
@@ -41,7 +40,8 @@ def ended_run(name: str = "r1", **fields: Any) -> RunLine:
 def member(name: str = "host-1", **fields: Any) -> FleetMember:
     values: dict[str, Any] = {
         "consumer": name, "host": f"{name}.example", "pool": "default", "slots": 4, "busy": 3,
-        "state": ConsumerState.RUNNING, "version": "0.1.0", "last_seen": NOW - 1,
+        "state": Condition.RUNNING, "version": "0.1.0", "samples_per_second": 1.25e6,
+        "last_seen": NOW - 1,
     }  # fmt: skip
     return FleetMember(**values | fields)
 
@@ -191,25 +191,11 @@ def test_consumers_that_not_all_is_well_with_come_first() -> None:
     found = overview(
         members=(
             member("fine-2"), member("fine-1"), member("silent", last_seen=NOW - 6),
-            member("draining", state=ConsumerState.DRAINING), member("loading", slots=0, busy=0),
+            member("draining", state=Condition.DRAINING), member("gone", state=Condition.LOST),
         )
     )  # fmt: skip
     names = [one.consumer for one in found.sorted_consumers()]
-    assert names == ["draining", "loading", "silent", "fine-1", "fine-2"]
-
-
-@pytest.mark.parametrize(
-    ("slots", "state", "word"),
-    [
-        (0, ConsumerState.RUNNING, "loading"),
-        (0, ConsumerState.DRAINING, "draining"),
-        (4, ConsumerState.RUNNING, "running"),
-    ],
-)
-def test_only_a_consumer_that_has_no_slot_yet_is_loading(
-    slots: int, state: ConsumerState, word: str
-) -> None:
-    assert condition(member(slots=slots, busy=0, state=state)) == word
+    assert names == ["draining", "gone", "silent", "fine-1", "fine-2"]
 
 
 def test_json_has_runs_and_consumers_with_rates() -> None:
@@ -243,20 +229,32 @@ def test_a_run_has_its_state_progress_estimate_rate_and_time_left() -> None:
 def test_a_consumer_has_host_version_slots_busy_state_pool_and_last_word() -> None:
     lines = drawn(screen(overview(members=(member(),)), Order.NEWEST, (160, 50), ""))
     assert row(lines, "host-1") == [
-        "host-1", "host-1.example", "default", "running", "4", "3", "1", "s", "0.1.0",
+        "host-1", "host-1.example", "default", "running", "4", "3", "1.25", "M", "1", "s", "0.1.0",
     ]  # fmt: skip
 
 
 def test_a_suspended_consumer_says_why() -> None:
-    lines = drawn(
-        snapshot(overview(members=(member(suspended=Suspension.HOURS),)), Order.NEWEST, 160)
-    )
+    suspended = member(state=Condition.SUSPENDED, suspended=Suspension.HOURS)
+    lines = drawn(snapshot(overview(members=(suspended,)), Order.NEWEST, 160))
     assert "suspended: hours" in next(line for line in lines if line.startswith("host-1"))
 
 
-def test_a_loading_consumer_says_so() -> None:
-    lines = drawn(snapshot(overview(members=(member(slots=0, busy=0),)), Order.NEWEST, 160))
-    assert "loading" in row(lines, "host-1")
+def test_a_consumer_whose_rate_is_unknown_tells_none() -> None:
+    loading = member(state=Condition.LOADING, slots=0, busy=0, samples_per_second=None)
+    lines = drawn(snapshot(overview(members=(loading,)), Order.NEWEST, 160))
+    assert row(lines, "host-1")[3:7] == ["loading", "0", "0", "—"]
+
+
+def test_a_consumer_that_went_is_told_of_but_no_slot_of_it_is_busy() -> None:
+    gone = member("host-2", state=Condition.LOST, samples_per_second=None, last_seen=NOW - 90)
+    lines = drawn(snapshot(overview(members=(member(), gone)), Order.NEWEST, 160))
+    assert row(lines, "host-2")[2:] == ["default", "lost", "4", "90", "s", "0.1.0"]
+    assert ", 3 busy" in lines[0]
+
+
+def test_while_no_rate_is_known_none_is_told() -> None:
+    lines = drawn(screen(overview(run()), Order.NEWEST, (160, 50), ""))
+    assert lines[0].endswith("0 busy")
 
 
 def test_of_a_failed_run_the_error_is_told_without_a_terminals_codes() -> None:

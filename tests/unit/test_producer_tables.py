@@ -413,7 +413,14 @@ def lines(*updates: Update) -> list[str]:
 @pytest.mark.usefixtures("at_once")
 def test_without_a_terminal_there_is_a_plain_line_now_and_then() -> None:
     [line] = lines(update(), update(), update())
-    assert line == "run-1   25.0%  price 5.782 ± 0.012  0 samples/s  1 consumer, 2 slots"
+    assert line == "run-1   25.0%  price 5.782 ± 0.012  1 consumer, 2 slots"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_plain_line_has_the_rate_once_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "LINE_SECONDS", 0.0)
+    last = lines(update(), update(), update())[-1]
+    assert last == "run-1   25.0%  price 5.782 ± 0.012  0 samples/s  1 consumer, 2 slots"
 
 
 def test_the_first_second_of_a_run_prints_no_line() -> None:

@@ -39,8 +39,8 @@ function make(one) {
 function update(row, one) {
   const cells = row.cellsOf;
   setState(cells.state, one.state);
-  for (const name of ["host", "pool", "reason", "rate", "version"]) setText(cells[name], one[name]);
+  for (const name of ["host", "pool", "reason", "version"]) setText(cells[name], one[name]);
+  for (const name of ["busy", "rate"]) setText(cells[name], one.texts[name]);
   setText(cells.slots, String(one.slots));
-  setText(cells.busy, String(one.busy));
   setText(cells.seen, `${one.silent_seconds.toFixed(0)} s ago`);
 }
