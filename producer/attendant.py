@@ -41,7 +41,11 @@ CROWD = 8
 REST_SECONDS = 0.01
 """After this many chunks at once nothing is read for so long."""
 
-NOBODY = "no consumer is live in this run's pool, or one is still loading; start `montemq consumer`"
+
+def nobody(pool: str) -> str:
+    """Say that nothing can compute in a pool, and what helps."""
+    consumer = "montemq consumer" + ("" if pool == "default" else f" --pool {pool}")
+    return f"no consumer is live in this run's pool, or one is still loading; start `{consumer}`"
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Update:
     `notice` is one sentence worth reading now.
     """
 
+    pool: str
     merged_samples: int
     total_samples: int
     slots: int
@@ -60,9 +65,10 @@ class Update:
     notice: str | None = None
 
     @property
-    def idle(self) -> bool:
-        """Whether there is work and nobody to do it."""
-        return not self.slots and self.merged_samples < self.total_samples
+    def waits(self) -> str | None:
+        """Why nothing happens, where there is work and nobody to do it."""
+        idle = not self.slots and self.merged_samples < self.total_samples
+        return nobody(self.pool) if idle else None
 
 
 Observer = Callable[[Update], None]
@@ -202,7 +208,7 @@ class Attendant:
         if self._unserved.certain:
             return self._unscheduled
         known = self._expected_blocks > 0
-        return NOBODY if known and self._update().idle else None
+        return self._update().waits if known else None
 
     @property
     def _unscheduled(self) -> str:
@@ -217,6 +223,7 @@ class Attendant:
     def _update(self, notice: str | None = None) -> Update:
         definition, scheduler = self.submission.definition, self._scheduler
         return Update(
+            pool=self.submission.pool,
             merged_samples=scheduler.merged_blocks * definition.block_size,
             # Before the first answer nothing is expected; a bar wants a number all the same.
             total_samples=max(self._expected_blocks, 1) * definition.block_size,

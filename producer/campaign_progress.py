@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from producer.attendant import NOBODY
 from producer.campaign import Stage
 from producer.campaign_session import RunOutcome
 from producer.progress import Pace, estimate_text, fleet_text
@@ -71,9 +70,9 @@ class CampaignDisplay:
         if update.notice is not None:
             self._line(name, update.notice, always=True)
             return
-        if update.idle and name not in self._idle:
-            self._line(name, f"waiting: {NOBODY}", always=True)
-        (self._idle.add if update.idle else self._idle.discard)(name)
+        if update.waits and name not in self._idle:
+            self._line(name, f"waiting: {update.waits}", always=True)
+        (self._idle.add if update.waits else self._idle.discard)(name)
         share = update.merged_samples / update.total_samples
         estimate = "" if is_resampled(self._models[name]) else estimate_text(update)
         text = "  ".join(filter(None, [f"{share:6.1%}", estimate, fleet_text(update)]))

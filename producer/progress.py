@@ -6,7 +6,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-from producer.attendant import NOBODY, Update
+from producer.attendant import Update
 from protocol.rate import Rate, clock_text, seconds_left, short_number
 from protocol.result_texts import with_error
 from protocol.sentences import counted
@@ -92,9 +92,9 @@ class ProgressDisplay:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _tell_when_nobody_works(self, update: Update) -> None:
-        if update.idle and not self._waiting:
-            self._say(f"waiting: {NOBODY}")
-        self._waiting = update.idle
+        if update.waits and not self._waiting:
+            self._say(f"waiting: {update.waits}")
+        self._waiting = update.waits is not None
 
     def _say(self, sentence: str) -> None:
         self._console.print(sentence, style="yellow", highlight=False, markup=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 import sys
 from typing import Self
 
-from producer.attendant import NOBODY, Update
+from producer.attendant import Update
 
 
 class Quiet:
@@ -41,8 +41,8 @@ class Quiet:
     def _tell(self, prefix: str, update: Update) -> None:
         if update.notice is not None:
             text = prefix + printable(update.notice)
-        elif update.idle:
-            text = f"{prefix}waiting: {NOBODY}"
+        elif update.waits:
+            text = f"{prefix}waiting: {update.waits}"
         else:
             return
         if text not in self._said:

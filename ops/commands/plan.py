@@ -52,19 +52,18 @@ def plan(
     described = run_file(what, fields)
     job = submission(described, [setting(text) for text in settings], what, models.load)
     broker = options.broker_of(amqp_url, password_file)
-    from producer.attendant import NOBODY  # noqa: PLC0415
     from producer.pilot import Pilot  # noqa: PLC0415 - the broker's client loads when it is used
     from producer.plan_table import print_plan  # noqa: PLC0415
 
     told: set[str] = set()
 
-    def tell(run: str, *, waiting: bool) -> None:
-        text = f"waiting: {NOBODY}" if waiting else f"measuring: {run}"
+    def tell(run: str, waits: str | None) -> None:
+        text = f"waiting: {waits}" if waits else f"measuring: {run}"
         if text not in told:
             told.add(text)
             click.echo(text, err=True)
 
-    pilot = Pilot(broker, job, lambda run, update: tell(run, waiting=not update.slots))
+    pilot = Pilot(broker, job, lambda run, update: tell(run, update.waits))
     try:
         measured = asyncio.run(options.interruptible(pilot.measure(timeout)))
     except asyncio.CancelledError:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from producer.attendant import NOBODY, Attendant, Update
+from producer.attendant import Attendant, Update, nobody
 from producer.runfile import Submission
 from protocol.definition import Lane
 from protocol.messages import Reissue, RunState
@@ -54,8 +54,19 @@ def test_what_holds_a_run_up_is_known_until_it_goes_on() -> None:
     one = attendant(told)
     assert one.trouble is None
     one._take(answer())
-    assert (one.trouble, told[-1].idle) == (NOBODY, True)
+    assert one.trouble == told[-1].waits == nobody("default")
     one.show("the aggregator does not answer; waiting for it")
     assert one.trouble == "the aggregator does not answer; waiting for it"
     one._take(answer(slots=2, consumers=1))
-    assert (one.trouble, told[-1].idle) == (None, False)
+    assert (one.trouble, told[-1].waits) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("pool", "command"),
+    [("default", "`montemq consumer`"), ("gpu", "`montemq consumer --pool gpu`")],
+)
+def test_who_waits_for_a_consumer_is_told_which_one_to_start(pool: str, command: str) -> None:
+    told: list[Update] = []
+    one = Attendant(Submission(RUN, definition(), pool, Lane.NORMAL), told.append)
+    one._take(answer())
+    assert str(one.trouble).endswith(f"start {command}")

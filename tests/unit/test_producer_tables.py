@@ -389,7 +389,7 @@ def test_what_happened_alone_and_constants_have_no_spread() -> None:
 
 def update(**fields: Any) -> Update:
     values: dict[str, Any] = {
-        "merged_samples": 250, "total_samples": 1000, "slots": 2, "consumers": 1,
+        "pool": "default", "merged_samples": 250, "total_samples": 1000, "slots": 2, "consumers": 1,
         "headline": Headline(output="price", mean=5.78182, standard_error=0.0123), "notice": None,
     }  # fmt: skip
     return Update(**values | fields)
