@@ -21,6 +21,8 @@ def print_result(result: Result) -> None:
     hidden = len(result.cells) - MAX_ROWS
     for line in footnotes(result, f"{hidden} more cells: see --json" if hidden > 0 else None):
         say(line)
+    if result.error:
+        say(result.error)
 
 
 def result_table(result: Result) -> Table:

@@ -206,8 +206,6 @@ def footnotes(result: Result, more: str | None = None) -> list[str]:
         parts.append(f"variance of the estimate: divided by so much against as many {against}")
     if len(result.engines) > 1:
         parts.append(f"computed by different engines: {', '.join(result.engines)}")
-    if result.error:
-        parts.append(result.error)
     return parts
 
 

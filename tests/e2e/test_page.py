@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from protocol import topology
 from protocol.amqp_aio import Link
@@ -18,7 +18,15 @@ from protocol.result_texts import with_error
 from protocol.rpc_messages import Missing
 from protocol.settings import Broker
 from tests.support.browser import Watched, chromium, watched
-from tests.support.run_values import declare, failure, telemetry
+from tests.support.run_values import (
+    BLOCK_SIZE,
+    RUN,
+    declare,
+    definition,
+    failure,
+    partial,
+    telemetry,
+)
 from tests.support.stack_jobs import gate, pi
 from tests.support.stack_processes import eventually
 from tests.support.stack_site import Site
@@ -121,6 +129,75 @@ def test_runs_are_searched_and_opened_with_the_keyboard_alone(site: Site, browse
         page.get_by_role("link", name="Fleet").press("Enter")
         expect(page.get_by_text("1 live consumer with 2 slots")).to_be_visible()
         seen.assert_well_behaved(url)
+
+
+async def run_of_many_cells(broker: Broker) -> None:
+    """Declare a run of 2,500 cells and give the last one an estimate."""
+    of = definition(blocks=64, cells=2500)
+    told = partial(of, 0, 32, cell=2499)
+    async with await Link.open(broker, "test") as link:
+        assert isinstance(await link.call(declare(of), Missing, 20.0), Missing)
+        await link.publish(topology.RESULTS, topology.partial_key(broker.user), told)
+
+
+def test_the_plots_of_every_cell_of_very_many_can_be_found(site: Site, seen: Watched) -> None:
+    url, page = site.aggregator().ready()["http_url"], seen.page
+    with ThreadPoolExecutor(1) as aside:
+        aside.submit(lambda: asyncio.run(run_of_many_cells(site.broker))).result()
+    eventually(lambda: site.samples(RUN) == 32 * BLOCK_SIZE, "the last cell has an estimate")
+    estimate = site.command("results", RUN, "--json").json["cells"][2499]["outputs"]["x"]
+    text = with_error(estimate["mean"], estimate["standard_error"])
+    page.goto(f"{url}/runs/{RUN}")
+    plot = page.get_by_role("img", name="Estimate of x")
+    expect(page.get_by_text("the first 200 of 2,500 are listed")).to_be_visible()
+    expect(plot).to_have_accessible_name(re.compile("after no samples"))
+    search = page.get_by_role("searchbox", name="Find a cell")
+    search.fill("CELL 2499")
+    expect(plot).to_have_accessible_name(re.compile(f"x is {text} after 32,768 samples"))
+    expect(page.get_by_role("combobox", name="Cell")).to_have_value("2499")
+    search.fill("24")
+    expect(page.get_by_text("154 found")).to_be_visible()
+    expect(page.get_by_role("combobox", name="Cell")).to_have_value("24")
+    search.fill("nothing")
+    expect(page.get_by_text("none has this in its name")).to_be_visible()
+    search.fill("2345")
+    expect(page.get_by_role("combobox", name="Cell")).to_have_value("2345")
+    search.fill("")
+    expect(page.get_by_text("the first 200 of 2,500 are listed")).to_be_visible()
+    expect(page.get_by_role("combobox", name="Cell")).to_have_value("2345")
+    seen.assert_well_behaved(url)
+
+
+def test_what_the_server_could_not_tell_is_asked_for_again(site: Site, seen: Watched) -> None:
+    aggregator = site.aggregator()
+    site.consumer().ready()
+    url, page = aggregator.ready()["http_url"], seen.page
+    assert site.run(pi("done", blocks=40)).wait().code == 0
+    refusals = iter(["the store cannot be read"] * 2)
+
+    def answer(route: Route) -> None:
+        reason = next(refusals, None)
+        route.fulfill(status=503, body=reason) if reason else route.continue_()
+
+    page.route("**/view", answer)
+    page.goto(f"{url}/runs/done")  # which has ended: nothing new will be told of it
+    expect(page.get_by_role("status").first).to_have_text("the store cannot be read")
+    expect(page.get_by_role("img", name="Estimate of pi")).to_be_visible()
+    expect(page.get_by_role("status").first).to_have_text("live")
+    assert next(refusals, None) is None
+    seen.assert_well_behaved(url, "503 (Service Unavailable)")
+
+
+def test_what_made_a_run_fail_stands_on_its_page_once(site: Site, seen: Watched) -> None:
+    aggregator = site.aggregator()
+    site.consumer().ready()
+    url, page = aggregator.ready()["http_url"], seen.page
+    assert site.command("run", "failing", "--id", "fails", "--samples", "1024").code == 5
+    page.goto(f"{url}/runs/fails")
+    expect(page.get_by_text("failed", exact=True)).to_be_visible()
+    error = site.command("results", "fails", "--json").json["error"]
+    expect(page.get_by_text(error)).to_have_count(1)
+    seen.assert_well_behaved(url)
 
 
 async def hostile_run(broker: Broker) -> Definition:

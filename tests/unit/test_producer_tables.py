@@ -236,14 +236,17 @@ def test_very_many_cells_are_cut_and_the_rest_is_told(
     assert "\n50 more cells: see --json\n" in capsys.readouterr().out
 
 
-def test_footnotes_tell_digest_engines_and_error() -> None:
+def test_footnotes_tell_digest_and_engines_and_the_error_comes_last_on_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert footnotes(result()) == ["digest " + "ab" * 32]
     failed = result(digest=None, state="failed", error="why", engines=("a", "b"))
     assert footnotes(failed) == [
         "no digest: failed",
         "computed by different engines: a, b",
-        "why",
     ]
+    print_result(failed)
+    assert capsys.readouterr().out.endswith("\ncomputed by different engines: a, b\nwhy\n")
 
 
 def test_a_status_shows_share_and_fleet() -> None:

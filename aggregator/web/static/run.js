@@ -1,5 +1,6 @@
 // One run: what it is, how far, its estimates, how they converged, and what went wrong; live.
 
+import { Choice } from "./choice.js";
 import { el, setState, setText, shareBar, stateText, table } from "./parts.js";
 import { coloursOf, draw, plotsOf } from "./plots.js";
 import { Live, Refused, read } from "./source.js";
@@ -177,8 +178,7 @@ function compare(one, other) {
 class Plots {
   constructor(path, found, refresh) {
     this.path = path;
-    this.cell = el("select", {}, ...found.cells.slice(0, 2000).map((name, number) => (
-      el("option", { value: String(number) }, name))));
+    this.cell = new Choice("Cell", found.cells, refresh);
     this.output = el("select", {}, ...found.outputs.map((name) => (
       el("option", { value: name }, name))));
     this.figures = el("div", { class: "plots" });
@@ -186,12 +186,10 @@ class Plots {
     this.section = el("section", { class: "sheet", "aria-labelledby": "convergence" },
       el("h2", { id: "convergence" }, "Convergence"),
       el("div", { class: "tools" },
-        found.cells.length > 1 ? el("label", {}, "Cell", this.cell) : null,
+        ...(found.cells.length > 1 ? this.cell.parts : []),
         found.outputs.length > 1 ? el("label", {}, "Output", this.output) : null),
       this.figures);
-    for (const choice of [this.cell, this.output]) {
-      choice.addEventListener("change", refresh);
-    }
+    this.output.addEventListener("change", refresh);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     this.library = null;
   }
@@ -207,7 +205,10 @@ class Plots {
 
   async draw() {
     if (this.data === undefined) return;
-    this.library ??= load("/static/plotly.min.js");
+    this.library ??= load("/static/plotly.min.js").catch((error) => {
+      this.library = null;  // so that it is tried again
+      throw error;
+    });
     await this.library;
     const plots = plotsOf(this.data, coloursOf(document.documentElement));
     while (this.drawn.length > plots.length) this.drawn.pop().whole.remove();

@@ -1,6 +1,7 @@
 // Where a page's data come from: asked for again whenever the server says that there is something new.
 
 const REOPEN_MILLISECONDS = 2000;
+const RETRY_MILLISECONDS = [1000, 2000, 4000, 8000, 16000, 30000];
 
 /** Something that the server refused or cannot do now, in its own words. */
 export class Refused extends Error {
@@ -20,7 +21,8 @@ export async function read(path) {
  * Keep a page fresh.
  *
  * `load` reads and shows; it is never called twice at the same time, and once more after news that
- * came meanwhile. `connection` tells the person whether what they see is live.
+ * came meanwhile. What fails for now is tried again, less and less often: there may be no more news.
+ * `connection` tells the person whether what they see is live.
  */
 export class Live {
   constructor(events, load) {
@@ -28,6 +30,7 @@ export class Live {
     this.load = load;
     this.busy = false;
     this.again = false;
+    this.failures = 0;
     this.connection = document.getElementById("connection");
   }
 
@@ -73,11 +76,22 @@ export class Live {
   async tryToLoad() {
     try {
       await this.load();
+      if (this.failures > 0 && this.source.readyState === EventSource.OPEN) this.tell("yes", "live");
+      this.failures = 0;
+      clearTimeout(this.retry);
     } catch (error) {
       // A connection that is lost is told of by the stream of events.
       if (error instanceof Refused) this.tell("no", error.message);
       else if (!(error instanceof TypeError)) throw error;
+      if (!(error.status < 500)) this.retryLater();
     }
+  }
+
+  retryLater() {
+    const last = RETRY_MILLISECONDS.length - 1;
+    clearTimeout(this.retry);
+    this.retry = setTimeout(() => this.refresh(), RETRY_MILLISECONDS[Math.min(this.failures, last)]);
+    this.failures += 1;
   }
 
   tell(live, text) {
