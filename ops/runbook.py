@@ -19,12 +19,24 @@ FRAME = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>montemq: runbook</title>
+<link rel="icon" href="/static/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="/static/page.css">
 </head>
 <body>
-{body}</body>
+<a class="skip" href="#runbook">Skip to the content</a>
+<header>
+<a class="brand" href="/">montemq</a>
+<nav aria-label="Pages">
+<a href="/">Runs</a>
+<a href="/fleet">Fleet</a>
+</nav>
+</header>
+<main class="text">
+{body}</main>
+</body>
 </html>
 """
 

@@ -256,6 +256,10 @@ def test_what_users_and_messages_name_is_text_wherever_it_is_shown(
     expect(page.get_by_role("alert")).to_have_text("no such run")
     page.goto(f"{url}/fleet")
     expect(page.get_by_role("row", name="host-a.1").get_by_text("lost")).to_be_visible()
+    page.goto(f"{url}/runbook#noconsumers")
+    section = page.get_by_role("heading", name="NoConsumers")
+    expect(section).to_be_in_viewport()
+    expect(section).to_have_css("border-left-style", "solid")  # it has the page's rules
     page.set_viewport_size({"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     seen.assert_well_behaved(url, "404 (Not Found)")
