@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from aggregator.labels import OTHER
 from aggregator.ledger import Ledger
-from aggregator.names import REMEMBERED_SECONDS, Latest, Names
+from aggregator.names import MAX_NAMES, REMEMBERED_SECONDS, Latest, Names
 from aggregator.store.sqlite import Store
 from protocol.rpc_messages import Declare
 from tests.support.run_values import declare, definition, partial
@@ -71,3 +72,29 @@ def test_names_and_their_times_survive_the_process(tmp_path: Path) -> None:
     assert again.names.recent(NOW) == expected
     finish(again, "other", NOW + 2 * DAY)
     assert again.names.recent(NOW)[1].succeeded == NOW + 2 * DAY
+
+
+def flood(begin: float) -> list[Latest]:
+    return [Latest(f"invented-{number}", begin + number) for number in range(2 * MAX_NAMES)]
+
+
+def test_a_flood_of_names_is_remembered_as_one_and_drives_nobody_out() -> None:
+    names = Names([Latest(NIGHTLY, NOW)])
+    for one in flood(NOW + 1):
+        names.started(one.name, one.started)
+    names.succeeded("invented-1999", NOW + 3000)
+    names.succeeded(NIGHTLY, NOW + 3001)
+    found = {one.name: one for one in names.recent(NOW + 3001)}
+    assert len(found) == MAX_NAMES + 1
+    assert found[NIGHTLY] == Latest(NIGHTLY, NOW, NOW + 3001)
+    assert found[OTHER] == Latest(OTHER, NOW + 2 * MAX_NAMES, NOW + 3000)
+
+
+def test_names_that_are_forgotten_make_room_also_for_those_that_the_store_holds() -> None:
+    later = NOW + REMEMBERED_SECONDS + 2 * MAX_NAMES
+    names = Names(flood(NOW))
+    names.started(NIGHTLY, later)
+    assert [one.name for one in names.recent(later)][-1] == NIGHTLY
+    again = Names([*flood(NOW), Latest(NIGHTLY, later, later + 1)])
+    assert again.recent(later)[-1] == Latest(NIGHTLY, later, later + 1)
+    assert OTHER not in {one.name for one in again.recent(later)}
