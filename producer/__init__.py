@@ -8,8 +8,8 @@ unless an address is given:
 ...     run = client.submit("pi", id="pi-1", seed=20, stop={"samples": 1_000_000})
 ...     result = run.result(timeout=60)
 >>> pi = result.cells[0].outputs["pi"]
->>> print(f"{pi.mean:.4f} ± {pi.standard_error:.4f}, {result.samples:,} samples")
-3.1417 ± 0.0016, 1,048,576 samples
+>>> print(producer.with_error(pi.mean, pi.standard_error), f"from {result.samples:,} samples")
+3.1417 ± 0.0016 from 1,048,576 samples
 
 Whatever a run file can say, a call can say, in the same sections and with the same complaints:
 
@@ -92,6 +92,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from protocol.messages import RunState
+    from protocol.result_texts import interval_text, with_error
     from protocol.results import CellResult, Estimate, Result
     from protocol.rpc_messages import RunStatus, Status
 
@@ -118,7 +119,9 @@ __all__ = [
     "UnfinishedError",
     "UnknownRunError",
     "UsageError",
+    "interval_text",
     "prepare",
+    "with_error",
 ]
 
 _HOMES = {
@@ -140,6 +143,8 @@ _HOMES = {
     "UnknownRunError": "protocol.errors",
     "UsageError": "protocol.errors",
     "RunState": "protocol.messages",
+    "interval_text": "protocol.result_texts",
+    "with_error": "protocol.result_texts",
     "CellResult": "protocol.results",
     "Estimate": "protocol.results",
     "Result": "protocol.results",

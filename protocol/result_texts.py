@@ -92,7 +92,7 @@ def result_texts(result: Result, cells: int | None = None) -> ResultTable:
                 *texts,
                 name,
                 with_error(estimate.mean, estimate.standard_error),
-                _interval(estimate),
+                interval_text(estimate),
                 *(quantiles.get(p, "—") for p in probabilities),
                 f"{cell.samples:,}",
                 *([_reduction(estimate)] if reduced else []),
@@ -164,7 +164,8 @@ def _is_reduced(result: Result) -> bool:
     return result.control_variates or result.sampling == Method.SOBOL
 
 
-def _interval(estimate: Estimate) -> str:
+def interval_text(estimate: Estimate) -> str:
+    """Return the ends of an interval, with as many decimals as the error says are known."""
     if estimate.ci_low is None or estimate.ci_high is None or not estimate.standard_error:
         return "—"
     decimals = min(15, max(0, 1 - math.floor(math.log10(estimate.standard_error))))

@@ -30,7 +30,10 @@ def home(request: HttpRequest) -> HttpResponse:
 @require_GET
 def run(request: HttpRequest, run: str) -> HttpResponse:
     """Show how far a run is, then its result."""
-    return render(request, "pricing/run.html", {"now": _own_run(request, run).progress()})
+    now = _own_run(request, run).progress()
+    interval = producer.interval_text(now.estimate) if now.estimate else None
+    context = {"now": now, "price": _price(now), "interval": interval}
+    return render(request, "pricing/run.html", context)
 
 
 @never_cache
@@ -64,6 +67,13 @@ def _json(now: producer.Snapshot) -> dict[str, Any]:
         "samples": now.samples,
         "total_samples": now.total_samples,
         "slots": now.slots,
-        "mean": now.estimate and now.estimate.mean,
-        "standard_error": now.estimate and now.estimate.standard_error,
+        "price": _price(now),
     }
+
+
+def _price(now: producer.Snapshot) -> str:
+    """Return the price so far, with as many digits as its standard error says are known."""
+    estimate = now.estimate
+    if estimate is None or estimate.mean is None:
+        return "not yet known"
+    return producer.with_error(estimate.mean, estimate.standard_error)
