@@ -1,7 +1,6 @@
 """The page that tells whether the aggregator keeps up, and whether its disk is filling."""
 
 from ops.grafana.model import (
-    RATE,
     Color,
     Dashboard,
     Kind,
@@ -11,20 +10,14 @@ from ops.grafana.model import (
     Step,
     Unit,
     Variable,
+    flows,
+    quantile,
     query,
-)  # fmt: skip
+    rate,
+)
 
 _HERE = '{instance=~"$instance"}'
 _DAY = 86_400
-
-
-def _rate(by: str, metric: str) -> str:
-    return f"sum by ({by}) (rate({metric}{_HERE}[{RATE}]))"
-
-
-def _quantile(quantile: float, metric: str) -> str:
-    return f"histogram_quantile({quantile}, {_rate('le', metric + '_bucket')})"
-
 
 DASHBOARD = Dashboard(
     uid="montemq-aggregator",
@@ -66,19 +59,21 @@ DASHBOARD = Dashboard(
                 Panel(
                     "Messages taken",
                     "Per second, by queue.",
-                    query(_rate("queue", "montemq_messages_received_total"), "{{queue}}"),
+                    query(rate("montemq_messages_received_total", "queue", _HERE), "{{queue}}"),
                     unit=Unit.PER_SECOND,
                 ),
                 Panel(
                     "Partials",
                     "Readable ones that were taken, per second, whatever became of them.",
-                    query(_rate("instance", "montemq_partials_received_total"), "{{instance}}"),
+                    query(
+                        rate("montemq_partials_received_total", "instance", _HERE), "{{instance}}"
+                    ),
                     unit=Unit.PER_SECOND,
                 ),
                 Panel(
                     "Samples merged",
                     "Per second.",
-                    query(_rate("instance", "montemq_merged_samples_total"), "{{instance}}"),
+                    query(rate("montemq_merged_samples_total", "instance", _HERE), "{{instance}}"),
                     unit=Unit.PER_SECOND,
                 ),
                 Panel(
@@ -90,13 +85,13 @@ DASHBOARD = Dashboard(
                     ),
                     unit=Unit.SECONDS,
                 ),
-                Panel(
+                flows(
                     "What became of the results",
                     "Per second. duplicate and overlap were computed twice; ManyDuplicates "
                     "fires above 20 %.",
-                    query(_rate("outcome", "montemq_results_total"), "{{outcome}}"),
-                    unit=Unit.PER_SECOND,
-                    stacked=True,
+                    "montemq_results_total",
+                    "outcome",
+                    _HERE,
                 ),
                 Panel(
                     "Messages that wait inside",
@@ -109,22 +104,21 @@ DASHBOARD = Dashboard(
                     "How much later than asked the loop came back to a task. Above a quarter "
                     "of a second it wants more of a core.",
                     (
-                        Query(_quantile(0.5, "montemq_event_loop_lag_seconds"), "half"),
-                        Query(_quantile(0.99, "montemq_event_loop_lag_seconds"), "99 %"),
+                        Query(quantile(0.5, "montemq_event_loop_lag_seconds", where=_HERE), "half"),
+                        Query(
+                            quantile(0.99, "montemq_event_loop_lag_seconds", where=_HERE), "99 %"
+                        ),
                     ),
                     unit=Unit.SECONDS,
                     steps=(Step(0.25, Color.DOUBTFUL),),
                 ),
-                Panel(
+                flows(
                     "Requests",
                     "Per second, by method and outcome.",
-                    query(
-                        _rate("method, outcome", "montemq_rpc_requests_total"),
-                        "{{method}}: {{outcome}}",
-                    ),
-                    unit=Unit.PER_SECOND,
+                    "montemq_rpc_requests_total",
+                    "method, outcome",
+                    _HERE,
                     width=16,
-                    stacked=True,
                 ),
             ),
         ),
@@ -132,26 +126,26 @@ DASHBOARD = Dashboard(
             "What does it refuse or drop?",
             ("RejectedMessages", "DeadLetters"),
             (
-                Panel(
+                flows(
                     "Refused messages",
                     "Per second, by the rule of protocol/README.md that they break.",
-                    query(_rate("reason", "montemq_messages_rejected_total"), "{{reason}}"),
-                    unit=Unit.PER_SECOND,
-                    stacked=True,
+                    "montemq_messages_rejected_total",
+                    "reason",
+                    _HERE,
                 ),
-                Panel(
+                flows(
                     "Failures",
                     "Per second, by kind, dead letters among them.",
-                    query(_rate("kind", "montemq_failures_total"), "{{kind}}"),
-                    unit=Unit.PER_SECOND,
-                    stacked=True,
+                    "montemq_failures_total",
+                    "kind",
+                    _HERE,
                 ),
-                Panel(
+                flows(
                     "Dropped events and replies",
                     "Per second, because too many waited; who misses one asks again.",
-                    query(_rate("what", "montemq_messages_dropped_total"), "{{what}}"),
-                    unit=Unit.PER_SECOND,
-                    stacked=True,
+                    "montemq_messages_dropped_total",
+                    "what",
+                    _HERE,
                 ),
             ),
         ),
@@ -164,9 +158,9 @@ DASHBOARD = Dashboard(
                     "How long a batch takes. StoreSlow fires when one in ten takes more than a "
                     "second.",
                     (
-                        Query(_quantile(0.5, "montemq_commit_seconds"), "half"),
-                        Query(_quantile(0.9, "montemq_commit_seconds"), "90 %"),
-                        Query(_quantile(0.99, "montemq_commit_seconds"), "99 %"),
+                        Query(quantile(0.5, "montemq_commit_seconds", where=_HERE), "half"),
+                        Query(quantile(0.9, "montemq_commit_seconds", where=_HERE), "90 %"),
+                        Query(quantile(0.99, "montemq_commit_seconds", where=_HERE), "99 %"),
                     ),
                     unit=Unit.SECONDS,
                     steps=(Step(1, Color.BAD),),
@@ -176,8 +170,8 @@ DASHBOARD = Dashboard(
                     "Batches per second that the store took and refused. What is refused comes "
                     "again.",
                     (
-                        Query(_rate("instance", "montemq_commit_seconds_count"), "taken"),
-                        Query(_rate("instance", "montemq_commit_errors_total"), "refused"),
+                        Query(rate("montemq_commit_seconds_count", "instance", _HERE), "taken"),
+                        Query(rate("montemq_commit_errors_total", "instance", _HERE), "refused"),
                     ),
                     unit=Unit.PER_SECOND,
                 ),

@@ -1,7 +1,6 @@
 """Is the broker queueing, and does every message arrive? RabbitMQ's own plug-in tells."""
 
 from ops.grafana.model import (
-    RATE,
     Color,
     Dashboard,
     Kind,
@@ -12,13 +11,14 @@ from ops.grafana.model import (
     Unit,
     Variable,
     query,
-)  # fmt: skip
+    rate,
+)
 
 _QUEUE = '{queue=~"mc[.].*", queue=~"$queue"}'
 
 
-def _messages(what: str, by: str = "") -> str:
-    return f"sum{by}(rate(rabbitmq_global_messages_{what}_total[{RATE}]))"
+def _messages(what: str) -> str:
+    return rate(f"rabbitmq_global_messages_{what}_total")
 
 
 DASHBOARD = Dashboard(
@@ -172,7 +172,7 @@ DASHBOARD = Dashboard(
                 Panel(
                     "Connections opened",
                     "Per second; many mean that somebody cannot stay.",
-                    query(f"sum(rate(rabbitmq_connections_opened_total[{RATE}]))", "opened"),
+                    query(rate("rabbitmq_connections_opened_total"), "opened"),
                     unit=Unit.PER_SECOND,
                     width=8,
                 ),

@@ -1,7 +1,6 @@
 """The page that tells who computes, who is refused or suspended, and what chunks cost."""
 
 from ops.grafana.model import (
-    RATE,
     Color,
     Dashboard,
     Kind,
@@ -11,17 +10,16 @@ from ops.grafana.model import (
     Step,
     Unit,
     Variable,
+    flows,
+    quantile,
     query,
-)  # fmt: skip
+    rate,
+)
 
 _HOST = '{host=~"$host"}'
+_PARTIALS = '{host=~"$host", outcome="partial"}'
+_FAILURES = '{host=~"$host", outcome!="partial"}'
 _POOL = '{pool=~"$pool"}'
-
-
-def _chunk_seconds(quantile: float) -> str:
-    buckets = f"sum by (le, model) (rate(montemq_model_chunk_seconds_bucket[{RATE}]))"
-    return f"histogram_quantile({quantile}, {buckets})"
-
 
 DASHBOARD = Dashboard(
     uid="montemq-fleet",
@@ -71,28 +69,21 @@ DASHBOARD = Dashboard(
                     ),
                     stacked=True,
                 ),
-                Panel(
+                flows(
                     "Samples by host",
                     "Samples per second that its consumers computed.",
-                    query(
-                        f"sum by (host) (rate(montemq_host_samples_total{_HOST}[{RATE}]))",
-                        "{{host}}",
-                    ),
-                    unit=Unit.PER_SECOND,
+                    "montemq_host_samples_total",
+                    "host",
+                    _HOST,
                     width=12,
-                    stacked=True,
                 ),
-                Panel(
+                flows(
                     "Chunks by host",
                     "Chunks per second that gave a partial.",
-                    query(
-                        'sum by (host) (rate(montemq_host_chunks_total{host=~"$host", '
-                        f'outcome="partial"}}[{RATE}]))',
-                        "{{host}}",
-                    ),
-                    unit=Unit.PER_SECOND,
+                    "montemq_host_chunks_total",
+                    "host",
+                    _PARTIALS,
                     width=12,
-                    stacked=True,
                 ),
             ),
         ),
@@ -131,17 +122,13 @@ DASHBOARD = Dashboard(
                     width=12,
                     stacked=True,
                 ),
-                Panel(
+                flows(
                     "Chunks without a partial",
                     "Answers per second that were failures, by host and kind.",
-                    query(
-                        'sum by (host, outcome) (rate(montemq_host_chunks_total{host=~"$host", '
-                        f'outcome!="partial"}}[{RATE}]))',
-                        "{{host}}: {{outcome}}",
-                    ),
-                    unit=Unit.PER_SECOND,
+                    "montemq_host_chunks_total",
+                    "host, outcome",
+                    _FAILURES,
                     width=12,
-                    stacked=True,
                 ),
                 Panel(
                     "Versions",
@@ -185,13 +172,11 @@ DASHBOARD = Dashboard(
                     "their consuming, per second.",
                     (
                         Query(
-                            "sum by (host) "
-                            f"(rate(montemq_host_reconnections_total{_HOST}[{RATE}]))",
+                            rate("montemq_host_reconnections_total", "host", _HOST),
                             "{{host}}: reconnected",
                         ),
                         Query(
-                            "sum by (host) "
-                            f"(rate(montemq_host_broker_cancels_total{_HOST}[{RATE}]))",
+                            rate("montemq_host_broker_cancels_total", "host", _HOST),
                             "{{host}}: cancelled",
                         ),
                     ),
@@ -207,19 +192,20 @@ DASHBOARD = Dashboard(
                     "Chunk duration",
                     "Median and 90th percentile of how long chunks took their slots, by model.",
                     (
-                        Query(_chunk_seconds(0.5), "{{model}}: half"),
-                        Query(_chunk_seconds(0.9), "{{model}}: 90 %"),
+                        Query(
+                            quantile(0.5, "montemq_model_chunk_seconds", "model"), "{{model}}: half"
+                        ),
+                        Query(
+                            quantile(0.9, "montemq_model_chunk_seconds", "model"), "{{model}}: 90 %"
+                        ),
                     ),
                     unit=Unit.SECONDS,
                 ),
-                Panel(
+                flows(
                     "Samples by model",
                     "Samples per second that consumers computed.",
-                    query(
-                        f"sum by (model) (rate(montemq_model_samples_total[{RATE}]))", "{{model}}"
-                    ),
-                    unit=Unit.PER_SECOND,
-                    stacked=True,
+                    "montemq_model_samples_total",
+                    "model",
                 ),
                 Panel(
                     "Slots at work",
@@ -227,11 +213,11 @@ DASHBOARD = Dashboard(
                     "got, by host. Far fewer cores than slots: others use the machine too.",
                     (
                         Query(
-                            f"sum by (host) (rate(montemq_host_busy_seconds_total{_HOST}[{RATE}]))",
+                            rate("montemq_host_busy_seconds_total", "host", _HOST),
                             "{{host}}: slots",
                         ),
                         Query(
-                            f"sum by (host) (rate(montemq_host_cpu_seconds_total{_HOST}[{RATE}]))",
+                            rate("montemq_host_cpu_seconds_total", "host", _HOST),
                             "{{host}}: cores",
                         ),
                     ),

@@ -115,3 +115,23 @@ class Dashboard:
 def query(expression: str, legend: str) -> tuple[Query, ...]:
     """Return the only query of a panel."""
     return (Query(expression, legend),)
+
+
+def rate(metric: str, by: str = "", where: str = "") -> str:
+    """Return how fast a counter grows per second, summed, or by labels; `where` selects series."""
+    return f"sum{by and f' by ({by}) '}(rate({metric}{where}[{RATE}]))"
+
+
+def quantile(share: float, histogram: str, by: str = "", where: str = "") -> str:
+    """Return what this share of a histogram's observations stays below."""
+    labels = ", ".join(filter(None, ("le", by)))
+    return f"histogram_quantile({share}, {rate(histogram + '_bucket', labels, where)})"
+
+
+def flows(
+    title: str, description: str, metric: str, by: str, where: str = "", width: int = 8
+) -> Panel:
+    """Return a panel of what happens per second, by labels, one upon the other."""
+    legend = ": ".join(f"{{{{{label}}}}}" for label in by.split(", "))
+    series = query(rate(metric, by, where), legend)
+    return Panel(title, description, series, Unit.PER_SECOND, width=width, stacked=True)

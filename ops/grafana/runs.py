@@ -11,8 +11,11 @@ from ops.grafana.model import (
     Step,
     Unit,
     Variable,
+    flows,
+    quantile,
     query,
-)  # fmt: skip
+    rate,
+)
 
 _SUCCESS = 'max by (name) (montemq_run_last_success_timestamp_seconds{name=~"$name"})'
 _START = 'max by (name) (montemq_run_last_start_timestamp_seconds{name=~"$name"})'
@@ -22,16 +25,6 @@ _EXPECTED = f"max by (run) (montemq_run_expected_samples{_OF_RUN})"
 _SPEED = f"max by (run) (deriv(montemq_run_merged_samples{_OF_RUN}[{RATE}]))"
 _ERROR = f"max by (run) (montemq_run_relative_error{_OF_RUN})"
 _TARGET = f"max by (run) (montemq_run_target_relative_error{_OF_RUN})"
-
-
-def _rate(metric: str) -> str:
-    return f"sum(rate({metric}[{RATE}]))"
-
-
-def _confirm_seconds(quantile: float) -> str:
-    buckets = f"sum by (le) (rate(montemq_producer_confirm_seconds_bucket[{RATE}]))"
-    return f"histogram_quantile({quantile}, {buckets})"
-
 
 DASHBOARD = Dashboard(
     uid="montemq-runs",
@@ -181,27 +174,23 @@ DASHBOARD = Dashboard(
                     "Chunks published",
                     "Per second; returned ones fit no queue.",
                     (
-                        Query(_rate("montemq_producer_chunks_published_total"), "published"),
-                        Query(_rate("montemq_producer_chunks_returned_total"), "returned"),
+                        Query(rate("montemq_producer_chunks_published_total"), "published"),
+                        Query(rate("montemq_producer_chunks_returned_total"), "returned"),
                     ),
                     unit=Unit.PER_SECOND,
                 ),
-                Panel(
+                flows(
                     "Chunks issued again",
                     "Per second, by reason: late ones are copies of slow or lost chunks.",
-                    query(
-                        f"sum by (reason) (rate(montemq_producer_chunks_reissued_total[{RATE}]))",
-                        "{{reason}}",
-                    ),
-                    unit=Unit.PER_SECOND,
-                    stacked=True,
+                    "montemq_producer_chunks_reissued_total",
+                    "reason",
                 ),
                 Panel(
                     "Confirm time",
                     "How long the broker took to confirm a chunk.",
                     (
-                        Query(_confirm_seconds(0.5), "half"),
-                        Query(_confirm_seconds(0.9), "90 %"),
+                        Query(quantile(0.5, "montemq_producer_confirm_seconds"), "half"),
+                        Query(quantile(0.9, "montemq_producer_confirm_seconds"), "90 %"),
                     ),
                     unit=Unit.SECONDS,
                     width=12,
@@ -209,7 +198,7 @@ DASHBOARD = Dashboard(
                 Panel(
                     "Connections blocked",
                     "How often the broker blocked a producer, per second, told once that was over.",
-                    query(_rate("montemq_producer_blockings_total"), "blocked"),
+                    query(rate("montemq_producer_blockings_total"), "blocked"),
                     unit=Unit.PER_SECOND,
                     width=12,
                 ),
@@ -240,20 +229,18 @@ DASHBOARD = Dashboard(
             "What goes wrong?",
             ("DeadLetters", "ManyDuplicates"),
             (
-                Panel(
+                flows(
                     "Failures",
                     "Chunks that failed, by kind. The runs' states and errors name the first one.",
-                    query(f"sum by (kind) (rate(montemq_failures_total[{RATE}]))", "{{kind}}"),
-                    unit=Unit.PER_SECOND,
-                    stacked=True,
+                    "montemq_failures_total",
+                    "kind",
                 ),
-                Panel(
+                flows(
                     "What became of the results",
                     "merged is work that counts, overshoot and late are the price of not "
                     "waiting; duplicate and overlap were computed twice.",
-                    query(f"sum by (outcome) (rate(montemq_results_total[{RATE}]))", "{{outcome}}"),
-                    unit=Unit.PER_SECOND,
-                    stacked=True,
+                    "montemq_results_total",
+                    "outcome",
                 ),
                 Panel(
                     "Share of duplicates",
