@@ -7,10 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,11 +24,11 @@ from ops.simulation.events import Confirmed
 from protocol.errors import BrokerError, TopologyMissingError, UsageError
 from tests.conftest import require_rabbitmq
 from tests.support.real_broker import RealChannel, RealConnection
+from tests.support.stack_processes import eventually
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
 QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 20}
-DEADLINE_SECONDS = 30.0
 LISTENING = ("0A", "07")  # TCP's LISTEN, and an unconnected UDP socket
 
 START_AND_WAIT = """
@@ -47,13 +46,6 @@ node.stop()
 @pytest.fixture(autouse=True)
 def _rabbitmq() -> None:
     require_rabbitmq()
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def alive(pid: int) -> bool:
@@ -78,13 +70,13 @@ def store(node: PrivateBroker, queue: str) -> None:
         channel.declare_queue(queue, durable=True, arguments=QUORUM)
         channel.confirm_select()
         channel.publish("", queue, b"kept", mandatory=True)
-        eventually(lambda: channel.connection.pump() or bool(channel.inbox))
+        eventually(lambda: channel.connection.pump() or bool(channel.inbox), "it is confirmed")
         assert channel.take() == [Confirmed(1)]
 
 
 def stored(node: PrivateBroker, queue: str) -> bytes:
     with channel_to(node) as channel:
-        eventually(lambda: channel.inspect_queue(queue).messages == 1)
+        eventually(lambda: channel.inspect_queue(queue).messages == 1, "it is there")
         delivery = channel.get(queue, no_ack=True)
         assert delivery is not None
         return delivery.body
@@ -172,10 +164,10 @@ def test_it_serves_metrics_where_asked_for_on_loopback_only_and_at_the_same_port
         port = node.metrics_port
         assert port is not None
         # The plug-in listens a moment after AMQP does.
-        eventually(lambda: "rabbitmq_build_info{" in page_at(port))
+        eventually(lambda: "rabbitmq_build_info{" in page_at(port), "the plug-in listens")
         assert_loopback_alone(node, node.port, port)
         node.restart()
-        eventually(lambda: "rabbitmq_build_info{" in page_at(port))
+        eventually(lambda: "rabbitmq_build_info{" in page_at(port), "the plug-in listens")
 
 
 def page_at(port: int) -> str:
@@ -264,7 +256,7 @@ def test_the_node_ends_with_a_killed_parent(tmp_path: Path) -> None:
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
     try:
-        eventually(lambda: not any(map(alive, pids)))
+        eventually(lambda: not any(map(alive, pids)), "all have ended")
         assert directory.parent == tmp_path  # what it leaves is in the temporary directory
     finally:
         if alive(pids[0]):
