@@ -113,7 +113,12 @@ def _options(kind: Kind) -> dict[str, Any]:
     last = {"calcs": ["lastNotNull"], "fields": "", "values": False}
     if kind is Kind.GRAPH:
         return {
-            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+            "legend": {
+                "calcs": [],
+                "displayMode": "list",
+                "placement": "bottom",
+                "showLegend": True,
+            },
             "tooltip": {"mode": "multi", "sort": "desc"},
         }
     if kind is Kind.NUMBER:
@@ -138,7 +143,6 @@ def _source() -> dict[str, Any]:
         "label": "Data source",
         "type": "datasource",
         "query": "prometheus",
-        "current": {},
         "hide": 0,
         "refresh": 1,
     }
@@ -169,6 +173,8 @@ def _siblings() -> dict[str, Any]:
         "type": "dashboards",
         "title": "montemq",
         "tags": [TAG],
+        "icon": "external link",
+        "tooltip": "",
         "asDropdown": False,
         "includeVars": False,
         "keepTime": True,
