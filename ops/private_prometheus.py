@@ -70,7 +70,7 @@ class PrivatePrometheus:
     """
 
     def __init__(self, folder: Path, port: int) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()  # it is started in there
         self.url = f"http://{LOOPBACK}:{port}"
         self._address = f"{LOOPBACK}:{port}"
         self._process: subprocess.Popen[bytes] | None = None

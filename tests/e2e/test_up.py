@@ -169,7 +169,7 @@ def test_with_monitoring_a_prometheus_watches_broker_and_aggregator_and_ends_wit
     require_rabbitmq()
     require_prometheus()
     with tempfile.TemporaryDirectory(prefix="mc-") as temporary:
-        up = Up(tmp_path, temporary, "--monitoring")
+        up = Up(tmp_path, temporary, "--monitoring", "--data-dir", "data")
         with up.site:
             url, victim = up.ready["prometheus_url"], up.ready["pids"]["prometheus"]
             assert up.service.out.splitlines()[2:] == [f"Prometheus {url}"]
