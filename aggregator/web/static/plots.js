@@ -54,7 +54,8 @@ function convergence(data, colours) {
       hoverinfo: "skip", name: `${Number((100 * data.confidence).toPrecision(10))} % interval` },
   ] : [];
   traces.push({ x: data.samples, y: data.mean, mode: "lines+markers", name: "estimate",
-    line: { color: colours.accent, width: 2 }, marker: { size: 4 } });
+    line: { color: colours.accent, width: 2 }, marker: { size: 4 },
+    ...(data.has_errors && at.length === 1 ? bar(data, banded[0], colours) : {}) });
   return {
     caption: `Estimate of ${data.output}`,
     text: `${data.output} is ${data.text} after ${last(data.samples)} samples.`,
@@ -62,6 +63,13 @@ function convergence(data, colours) {
       { title: title("samples"), rangemode: "tozero", exponentformat: "SI" },
       { title: title(data.output), tickformat: "~g", ...focus(low, high) }) },
   };
+}
+
+/** Return the interval as a bar: a band needs two points. */
+function bar(data, index, colours) {
+  const mean = data.mean[index];
+  return { error_y: { type: "constant", symmetric: false, color: colours.accent, thickness: 2,
+    value: data.high[index] - mean, valueminus: mean - data.low[index] } };
 }
 
 /** Show the later half as large as it needs to be: the first points reach far beyond it. */
