@@ -32,6 +32,7 @@ from protocol.errors import (
 from protocol.log_ids import of_chunk
 from protocol.messages import Chunk, Finished, Headline, Reissue, RunState
 from protocol.rpc_messages import Missing, MissingRequest
+from protocol.sentences import no_consumer
 from protocol.settings import RETRY_SECONDS
 
 log = logging.getLogger("montemq.producer")
@@ -40,12 +41,6 @@ TICK_SECONDS = 0.25
 CROWD = 8
 REST_SECONDS = 0.01
 """After this many chunks at once nothing is read for so long."""
-
-
-def nobody(pool: str) -> str:
-    """Say that nothing can compute in a pool, and what helps."""
-    consumer = "montemq consumer" + ("" if pool == "default" else f" --pool {pool}")
-    return f"no consumer is live in this run's pool, or one is still loading; start `{consumer}`"
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ class Update:
     def waits(self) -> str | None:
         """Why nothing happens, where there is work and nobody to do it."""
         idle = not self.slots and self.merged_samples < self.total_samples
-        return nobody(self.pool) if idle else None
+        return no_consumer(self.pool) if idle else None
 
 
 Observer = Callable[[Update], None]

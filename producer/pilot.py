@@ -16,7 +16,6 @@ from statistics import fmean
 
 from pydantic import BaseModel, ConfigDict
 
-from producer.attendant import nobody
 from producer.events import Events, Inbox
 from producer.plan import Overhead, Plan, Timing, plan
 from producer.plan_cell import CellPilot, Rule, Spread
@@ -29,6 +28,7 @@ from protocol.errors import MontemqError, TimedOutError
 from protocol.messages import Progress
 from protocol.results import CellResult, Result
 from protocol.rpc_messages import CancelRequest, Missing
+from protocol.sentences import no_consumer
 from protocol.settings import Broker
 
 PROBES = 3
@@ -121,7 +121,7 @@ class Pilot:
             async with asyncio.timeout(timeout):
                 return await self._measure()
         except TimeoutError:
-            waits = "" if self._slots else f": {nobody(self._submission.pool)}"
+            waits = "" if self._slots else f": {no_consumer(self._submission.pool)}"
             raise TimedOutError(f"the pilot was not done after {timeout:g} s{waits}") from None
 
     async def _measure(self) -> Measured:

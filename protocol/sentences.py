@@ -1,4 +1,4 @@
-"""What a validator complains of, in the words that people get; nothing is validated here."""
+"""Sentences that several parts tell people, and what a validator complains of in their words."""
 
 import re
 
@@ -29,6 +29,12 @@ _SIZE = re.compile(r"\w+ should have at (least|most) \d+ (item|character)s?\b")
 def counted(number: int, what: str) -> str:
     """Return a number and what there are so many of: `1 chunk`, `1,200 chunks`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def no_consumer(pool: str) -> str:
+    """Say that nothing can compute in a run's pool, and what helps."""
+    consumer = "montemq consumer" + ("" if pool == "default" else f" --pool {pool}")
+    return f"no consumer is live in this run's pool, or one is still loading; start `{consumer}`"
 
 
 def rule(error: ErrorDetails) -> str:

@@ -24,7 +24,7 @@ from protocol.errors import StoreError, UsageError
 from protocol.messages import Headline, RunState
 from protocol.results import Result
 from protocol.rpc_messages import Failures, History, RunStatus
-from protocol.sentences import counted
+from protocol.sentences import counted, no_consumer
 
 if TYPE_CHECKING:
     from aggregator.service import Aggregator
@@ -135,8 +135,13 @@ class _Handlers:
     async def view(self, request: web.Request) -> web.Response:
         found, failures = await self._result(request), await self._failures(request)
         session = self._session()
-        line = self._line(session.ledger.status(found.run, session.clock()))
-        return await _json(lambda: {"line": run_line(*line)} | run_view(found, failures))
+        now, fleet = session.clock(), session.ledger.fleet
+        line = self._line(status := session.ledger.status(found.run, now))
+        idle = status.state is RunState.RUNNING and not fleet.slots(status.pool)
+        waits = no_consumer(status.pool) if idle and fleet.is_known(now) else None
+        return await _json(
+            lambda: {"line": run_line(*line), "waits": waits} | run_view(found, failures)
+        )
 
     async def history(self, request: web.Request) -> web.Response:
         found = await self._result(request)

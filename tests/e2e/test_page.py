@@ -166,6 +166,10 @@ def test_the_plots_of_every_cell_of_very_many_can_be_found(site: Site, seen: Wat
     search.fill("")
     expect(page.get_by_text("the first 200 of 2,500 are listed")).to_be_visible()
     expect(page.get_by_role("combobox", name="Cell")).to_have_value("2345")
+    waits = page.get_by_text("no consumer is live in this run's pool")
+    expect(waits).to_be_visible()
+    site.consumer().ready()
+    expect(waits).to_be_hidden()
     seen.assert_well_behaved(url)
 
 

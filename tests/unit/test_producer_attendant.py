@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from producer.attendant import Attendant, Update, nobody
+from producer.attendant import Attendant, Update
 from producer.runfile import Submission
 from protocol.definition import Lane
 from protocol.messages import Reissue, RunState
 from protocol.rpc_messages import CellMissing, Missing
+from protocol.sentences import no_consumer
 from tests.support.run_values import RUN, definition
 
 
@@ -54,7 +55,7 @@ def test_what_holds_a_run_up_is_known_until_it_goes_on() -> None:
     one = attendant(told)
     assert one.trouble is None
     one._take(answer())
-    assert one.trouble == told[-1].waits == nobody("default")
+    assert one.trouble == told[-1].waits == no_consumer("default")
     one.show("the aggregator does not answer; waiting for it")
     assert one.trouble == "the aggregator does not answer; waiting for it"
     one._take(answer(slots=2, consumers=1))

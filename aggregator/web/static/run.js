@@ -35,6 +35,7 @@ class RunPage {
     this.state = stateText(found.state);
     this.title = el("span");
     this.problem = el("p", { class: "problem", hidden: true });
+    this.waits = el("p", { class: "notice", role: "status", hidden: true });
     this.figures = Object.fromEntries(FIGURES.map((name) => [name, el("dd")]));
     this.bar = shareBar();
     this.figures.done.append(this.bar.whole);
@@ -43,7 +44,7 @@ class RunPage {
     this.notes = el("ul", { class: "notes" });
     this.failures = el("section", { class: "sheet", "aria-labelledby": "failures", hidden: true });
     main.append(
-      el("p", { class: "quiet" }, this.state, " · ", this.title), this.problem,
+      el("p", { class: "quiet" }, this.state, " · ", this.title), this.problem, this.waits,
       el("section", { class: "sheet", "aria-label": "Now" },
         el("dl", { class: "figures" }, ...FIGURES.map((name) => (
           el("div", {}, el("dt", {}, name), this.figures[name]))))),
@@ -71,6 +72,8 @@ class RunPage {
     setText(this.title, [found.ended, found.line.model, found.about].filter(Boolean).join(" · "));
     this.problem.hidden = !found.error;
     setText(this.problem, found.error ?? "");
+    this.waits.hidden = !found.waits;
+    setText(this.waits, found.waits ?? "");
     this.bar.show(line.share);
     setText(this.figures.estimate, line.estimate || "—");
     setText(this.figures.samples, line.texts.samples);
