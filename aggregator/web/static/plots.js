@@ -2,6 +2,7 @@
 
 /** Return the plots that there are for the data: caption, alternative text and figure of each. */
 export function plotsOf(data, colours) {
+  if (data.samples.length === 0) return [];
   const plots = [convergence(data, colours)];
   if (data.has_errors && known(data).length > 0) plots.push(relativeError(data, colours));
   if (data.bars !== null) plots.push(histogram(data, colours));
@@ -58,7 +59,7 @@ function convergence(data, colours) {
     ...(data.has_errors && at.length === 1 ? bar(data, banded[0], colours) : {}) });
   return {
     caption: `Estimate of ${data.output}`,
-    text: `${data.output} is ${data.text} after ${last(data.samples)} samples.`,
+    text: `${data.output} is ${data.text} after ${data.samples.at(-1).toLocaleString("en")} samples.`,
     figure: { data: traces, layout: layoutOf(colours,
       { title: title("samples"), rangemode: "tozero", exponentformat: "SI" },
       { title: title(data.output), tickformat: "~g", ...focus(low, high) }) },
@@ -142,8 +143,4 @@ function logarithmic(values, write) {
 function short(value) {
   const [unit, size] = [["G", 1e9], ["M", 1e6], ["k", 1e3]].find(([, least]) => value >= least) ?? ["", 1];
   return `${value / size}${unit}`;
-}
-
-function last(numbers) {
-  return numbers.length > 0 ? numbers[numbers.length - 1].toLocaleString("en") : "no";
 }

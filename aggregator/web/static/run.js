@@ -184,6 +184,7 @@ class Plots {
     this.cell = new Choice("Cell", found.cells, refresh);
     this.output = el("select", {}, ...found.outputs.map((name) => (
       el("option", { value: name }, name))));
+    this.none = el("p", { class: "quiet", hidden: true }, "Nothing of it is merged.");
     this.figures = el("div", { class: "plots" });
     this.drawn = [];
     this.section = el("section", { class: "sheet", "aria-labelledby": "convergence" },
@@ -191,7 +192,7 @@ class Plots {
       el("div", { class: "tools" },
         ...(found.cells.length > 1 ? this.cell.parts : []),
         found.outputs.length > 1 ? el("label", {}, "Output", this.output) : null),
-      this.figures);
+      this.none, this.figures);
     this.output.addEventListener("change", refresh);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     this.library = null;
@@ -214,6 +215,7 @@ class Plots {
     });
     await this.library;
     const plots = plotsOf(this.data, coloursOf(document.documentElement));
+    this.none.hidden = plots.length > 0;
     while (this.drawn.length > plots.length) this.drawn.pop().whole.remove();
     while (this.drawn.length < plots.length) {
       const caption = el("figcaption");

@@ -31,6 +31,7 @@ export class Live {
     this.busy = false;
     this.again = false;
     this.failures = 0;
+    this.active = false;
     this.connection = document.getElementById("connection");
   }
 
@@ -45,11 +46,13 @@ export class Live {
     this.source = new EventSource(this.events);
     this.source.addEventListener("news", (event) => {
       const state = JSON.parse(event.data);
+      this.active = state.active;
       this.tell(state.active ? "yes" : "no",
         state.active ? "live" : "this aggregator stands by: another one is active, or none can be");
       if (state.active) this.refresh();
     });
     this.source.addEventListener("error", () => {
+      this.active = false;
       this.tell("no", "not connected: trying again");
       if (this.source.readyState === EventSource.CLOSED) {
         setTimeout(() => this.open(), REOPEN_MILLISECONDS);
@@ -76,7 +79,7 @@ export class Live {
   async tryToLoad() {
     try {
       await this.load();
-      if (this.failures > 0 && this.source.readyState === EventSource.OPEN) this.tell("yes", "live");
+      if (this.failures > 0 && this.active) this.tell("yes", "live");
       this.failures = 0;
       clearTimeout(this.retry);
     } catch (error) {
@@ -88,9 +91,10 @@ export class Live {
   }
 
   retryLater() {
-    const last = RETRY_MILLISECONDS.length - 1;
+    const wait = RETRY_MILLISECONDS[this.failures] ?? RETRY_MILLISECONDS.at(-1);
     clearTimeout(this.retry);
-    this.retry = setTimeout(() => this.refresh(), RETRY_MILLISECONDS[Math.min(this.failures, last)]);
+    // While nobody is active, news will come.
+    this.retry = setTimeout(() => { if (this.active) this.refresh(); }, wait);
     this.failures += 1;
   }
 
