@@ -40,7 +40,6 @@ class SimulatedAggregator(Party):
     def __init__(self, world: Clock, name: str, store: Store, habits: AggregatorHabits) -> None:
         self.exited = False
         self.ledger: Ledger | None = None
-        self._hosts = Hosts()
         self._store = store
         self._habits = habits
         self._batch: list[Delivery] = []
@@ -78,7 +77,7 @@ class SimulatedAggregator(Party):
     def _apply(self, ledger: Ledger) -> None:
         batch, self._batch = self._batch, []
         replies: list[tuple[Delivery, Message]] = []
-        responder = Responder(ledger, self._hosts, self._store)
+        responder = Responder(ledger, Hosts(), self._store)  # nobody asks about the fleet
         now = self.world.wall
         for delivery in batch:
             queue, type_name = self._queues[delivery.consumer_tag], delivery.message.properties.type
@@ -93,7 +92,6 @@ class SimulatedAggregator(Party):
                 ledger.dead_letter(decode(type_name, delivery.body, Chunk), now)
             elif queue == topology.TELEMETRY_QUEUE:
                 telemetry = decode(type_name, delivery.body, Telemetry)
-                self._hosts.hear(telemetry, now)
                 if ledger.fleet.hear(telemetry, now):
                     ledger.fleet_changed(telemetry.pool, now)
             else:
