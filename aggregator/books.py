@@ -5,10 +5,11 @@ A segment is what lies between two checkpoints. Nothing here knows brokers, cloc
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import InitVar, dataclass, field
 from enum import StrEnum
 
+from aggregator.audits import Audits
 from aggregator.cells import CellBooks, Ending, StoppingRule, Trace
 from aggregator.failures import FailureRecord, Failures
 from protocol.definition import Definition, Lane
@@ -27,6 +28,10 @@ MAX_CPU_SECONDS = 1e12
 """What a message may say at most; a sum beyond it could not be told."""
 
 
+Contributor = tuple[int, int, str]
+"""Cell, segment and host."""
+
+
 class Outcome(StrEnum):
     """What became of an acceptable result."""
 
@@ -36,6 +41,8 @@ class Outcome(StrEnum):
     OVERSHOOT = "overshoot"
     LATE = "late"
     RECORDED = "recorded"
+    AUDITED = "audited"
+    REFUSED = "refused"
 
 
 @dataclass(slots=True)
@@ -50,6 +57,8 @@ class RunBooks:
         What it has in common with runs of its kind; None where it is the only one.
     merged_blocks
         Those that count.
+    completed
+        When every cell had ended; None while one goes on, and before anybody looked.
     due_blocks
         With a time limit, blocks that are expected until then; None before that can be told.
     """
@@ -68,10 +77,13 @@ class RunBooks:
     name: str | None = None
     engines: set[str] = field(default_factory=set)
     cells: list[CellBooks] = field(default_factory=list)
+    audits: Audits = field(default_factory=Audits)
     kept_failures: InitVar[Iterable[FailureRecord]] = ()
     failures: Failures = field(init=False)
     merged_blocks: int = field(default=0, init=False)
     due_blocks: int | None = field(default=None, init=False, compare=False)
+    completed: float | None = field(default=None, init=False, compare=False)
+    _new_contributors: set[Contributor] = field(default_factory=set, init=False, compare=False)
     _rule: StoppingRule = field(init=False, repr=False, compare=False)
     _going_on: int = field(init=False, repr=False)
     _foreseen: int = field(init=False, repr=False)
@@ -168,8 +180,12 @@ class RunBooks:
         outcome = self._enter(cell, segment, partial)
         self._tally(cell, 1)
         cell.cost.learn(partial.cpu_seconds, partial.blocks)
-        self.cpu_seconds = min(self.cpu_seconds + partial.cpu_seconds, MAX_CPU_SECONDS)
+        self.charge(partial.cpu_seconds)
         return outcome, segment
+
+    def charge(self, cpu_seconds: float) -> None:
+        """Add to what the run has cost."""
+        self.cpu_seconds = min(self.cpu_seconds + cpu_seconds, MAX_CPU_SECONDS)
 
     def _enter(self, cell: CellBooks, segment: int, partial: Partial) -> Outcome:
         before = cell.merged.prefix()
@@ -180,10 +196,20 @@ class RunBooks:
         cell.segments[segment] = (
             partial.statistics if present is None else present.merge(partial.statistics)
         )
+        hosts = cell.contributors.setdefault(segment, set())
+        if partial.host not in hosts:
+            hosts.add(partial.host)
+            self._new_contributors.add((partial.cell, segment, partial.host))
         if len(self.engines) < MAX_ENGINES:
             self.engines.add(partial.engine)
         self._rule.decide(cell, before)
+        self._drop_audits_beyond(partial.cell, cell)
         return Outcome.MERGED
+
+    def take_contributors(self) -> set[Contributor]:
+        """Return the contributors that a store does not know yet, and start collecting anew."""
+        new, self._new_contributors = self._new_contributors, set()
+        return new
 
     def pass_time(self, now: float) -> bool:
         """End the cells that go on once the time limit is over; say whether that is so now."""
@@ -195,17 +221,38 @@ class RunBooks:
             if passed > 0 and self.merged_blocks:
                 self.due_blocks = math.ceil(self.merged_blocks * seconds / passed)
             return False
-        for cell in self.cells:
+        for number, cell in enumerate(self.cells):
             if cell.ending is None:
                 self._tally(cell, -1)
                 self._rule.end_by_time(cell)
                 self._tally(cell, 1)
+                self._drop_audits_beyond(number, cell)
         return True
+
+    def empty(self, hosts: Collection[str]) -> set[int]:
+        """Empty every segment that one of these hosts contributed to; return the cells of these."""
+        for host in hosts:
+            self.audits.withdraw(host)
+        changed = set()
+        for number, cell in enumerate(self.cells):
+            tainted = [n for n, who in cell.contributors.items() if not who.isdisjoint(hosts)]
+            if not tainted:
+                continue
+            changed.add(number)
+            self._tally(cell, -1)
+            self._rule.empty(cell, tainted)
+            self._tally(cell, 1)
+            for segment in tainted:
+                start, stop = self._bounds(segment)
+                self.audits.drop(self.audits.within(number, start, stop))
+        if changed:
+            self.completed = None
+        return changed
 
     def reopen(self, now: float) -> None:
         """Take the run up again; what has ended in it stays ended, failures are forgotten."""
         self.state, self.error, self.ended = RunState.RUNNING, None, None
-        self.opened, self.due_blocks = now, None
+        self.opened, self.due_blocks, self.completed = now, None, None
         self.failures.clear()
 
     def samples_of(self, cell: int) -> int:
@@ -226,6 +273,16 @@ class RunBooks:
     def missing(self, cell: int) -> list[Range]:
         """Return the ranges of a cell that are still needed."""
         return self.cells[cell].missing(0, self.definition.blocks)
+
+    def _drop_audits_beyond(self, number: int, cell: CellBooks) -> None:
+        """Forget the audits of what counts no more, where a cell has ended."""
+        if cell.ending is not None and self.audits.pending:
+            beyond = self.audits.within(number, cell.ending.blocks, self.definition.blocks)
+            self.audits.drop(beyond)
+
+    def _bounds(self, segment: int) -> Range:
+        checkpoints = self.definition.checkpoints
+        return (checkpoints[segment - 1] if segment else 0), checkpoints[segment]
 
     def _tally(self, cell: CellBooks, sign: int) -> None:
         """Count a cell in the run's sums, or take it out of them before it changes."""
@@ -293,6 +350,7 @@ def restored_cells(
     definition: Definition,
     kept: Iterable[KeptCell],
     segments: Iterable[tuple[int, int, Statistics]],
+    contributors: Iterable[Contributor] = (),
 ) -> list[CellBooks]:
     """Return the books of all cells from what a store kept; segments as (cell, segment, …)."""
     rule = StoppingRule(definition)
@@ -307,4 +365,6 @@ def restored_cells(
             cell.ending = Ending(EndedBy.SAMPLES, definition.blocks)
     for number, segment, statistics in segments:
         cells[number].segments[segment] = statistics
+    for number, segment, host in contributors:
+        cells[number].contributors.setdefault(segment, set()).add(host)
     return cells

@@ -43,6 +43,8 @@ class CellBooks:
         Once the cell has ended, also the blocks beyond that count no more.
     segments
         Sums between checkpoints; none of those beyond the end.
+    contributors
+        The hosts whose partials are in the sums of each segment that has any.
     ending
         None while the cell goes on.
     expected
@@ -57,6 +59,7 @@ class CellBooks:
     segments: list[Statistics | None]
     ending: Ending | None = None
     expected: int | None = None
+    contributors: dict[int, set[str]] = field(default_factory=dict)
     cost: BlockCost = field(default_factory=BlockCost, compare=False)
     trace: Trace = field(default_factory=Trace, compare=False)
 
@@ -133,6 +136,18 @@ class StoppingRule:
         complete = bisect_right(checkpoints, cell.merged.prefix())
         self._end(cell, Ending(EndedBy.SECONDS, checkpoints[complete - 1] if complete else 0))
 
+    def empty(self, cell: CellBooks, segments: Iterable[int]) -> None:
+        """Forget segments as if nothing of them had been merged; a cell that has ended goes on."""
+        checkpoints = self._definition.checkpoints
+        if cell.ending is not None:  # of what came beyond, the sums were not kept
+            cell.merged.remove(cell.ending.blocks, self._definition.blocks)
+        for number in segments:
+            start = checkpoints[number - 1] if number else 0
+            cell.merged.remove(start, checkpoints[number])
+            cell.segments[number] = None
+            del cell.contributors[number]
+        cell.ending, cell.expected, cell.trace = None, self.fresh_cell().expected, Trace()
+
     def kept_segments(self, ending: Ending) -> int:
         """Return how many segments count of a cell that has ended."""
         return bisect_right(self._definition.checkpoints, ending.blocks)
@@ -156,6 +171,7 @@ class StoppingRule:
         cell.ending, cell.expected = ending, ending.blocks
         kept = self.kept_segments(ending)
         cell.segments[kept:] = [None] * (len(cell.segments) - kept)
+        cell.contributors = {n: hosts for n, hosts in cell.contributors.items() if n < kept}
 
 
 def total(segments: Iterable[Statistics | None]) -> Statistics | None:

@@ -49,10 +49,19 @@ class Fleet:
         gone = [name for name, seen in self._seen.items() if now - seen.at > ALIVE_SECONDS]
         return {self._seen.pop(name).telemetry.pool for name in gone}
 
-    def is_known(self, now: float) -> bool:
+    def drop(self, host: str) -> set[str]:
+        """Forget the consumers of a host; return their pools."""
+        gone = [name for name, seen in self._seen.items() if seen.telemetry.host == host]
+        return {self._seen.pop(name).telemetry.pool for name in gone}
+
+    def is_known(self, now: float, seconds: float = ALIVE_SECONDS) -> bool:
         """Say whether everybody alive has had the time to be heard since we began to listen."""
         since = self._listening_since
-        return since is not None and now - since >= ALIVE_SECONDS
+        return since is not None and now - since >= seconds
+
+    def hosts(self, pool: str) -> set[str]:
+        """Return the hosts of a pool that take chunks."""
+        return {t.host for t in self._taking(pool) if t.slots}
 
     def live(self, pool: str) -> dict[str, Telemetry]:
         """Return the consumers of a pool by name, those too that may take chunks only later."""

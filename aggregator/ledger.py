@@ -4,34 +4,44 @@ It never forgets a merged block and never merges one twice. After a batch the ca
 `changes`, commits them, and only then acknowledges and publishes `events`.
 """
 
-from collections.abc import Iterable
-from heapq import nlargest
-from operator import attrgetter
+from collections.abc import Collection, Iterable
 
+from aggregator.auditor import Auditor
 from aggregator.books import Outcome, RunBooks
 from aggregator.changes import Changes, EndedRun
 from aggregator.failures import FailureRecord
 from aggregator.fleet import Fleet
 from aggregator.history import Recorder
 from aggregator.names import Latest, Names
-from aggregator.news import Event, News, block_ranges
+from aggregator.news import Event, News
+from aggregator.register import Register
 from aggregator.result import final_headline, result
+from aggregator.standings import Standings
+from aggregator.summaries import (
+    declaration,
+    finished,
+    missing_of,
+    missing_of_ended,
+    run_status,
+    unknown_run,
+)
 from protocol.definition import Lane
-from protocol.errors import MessageRefusedError, RunIdTakenError, UnknownRunError
+from protocol.errors import MessageRefusedError, RunIdTakenError
 from protocol.messages import (
     Chunk,
     ChunkScope,
     Failure,
-    Finished,
+    FailureKind,
     Headline,
     Partial,
     RefusalReason,
     RunState,
+    Telemetry,
 )
-from protocol.rpc_messages import Age, CellMissing, Declare, Missing, RunStatus
+from protocol.rpc_messages import Declare, Missing, RunStatus
 
 
-class Ledger:
+class Ledger(Register):
     """All runs: the active ones in full, the ended ones as a summary.
 
     Parameters
@@ -40,6 +50,8 @@ class Ledger:
         The store's epoch under which this ledger writes.
     active, ended, names
         What the store holds.
+    standings
+        What is known of hosts, and which of their chunks are audited: none unless it says so.
     """
 
     def __init__(
@@ -48,14 +60,16 @@ class Ledger:
         active: Iterable[RunBooks] = (),
         ended: Iterable[EndedRun] = (),
         names: Iterable[Latest] = (),
+        standings: Standings | None = None,
     ) -> None:
+        super().__init__(active, ended)
         self.epoch = epoch
         self.names = Names(names)
         self.fleet = Fleet()
-        self.active = {books.run: books for books in active}
-        self.ended = {run.status.run: run for run in ended}
         self.changes = Changes()
-        self._news = News(epoch, self.active)
+        self.standings = standings or Standings()
+        self._auditor = Auditor(self.standings, self.fleet)
+        self._news = News(epoch, self.active, self._auditor.wanted)
         self._recorder = Recorder()
 
     # What arrives
@@ -69,6 +83,8 @@ class Ledger:
             It belongs to no run, or not to the run that it names.
         """
         books = self._books(partial.run, partial.definition, now)
+        if self.standings.refuses(partial.host):
+            return self._drop(partial, now)
         if books is None:
             return Outcome.LATE
         outcome, segment = books.merge(partial)
@@ -78,12 +94,18 @@ class Ledger:
         if outcome is Outcome.MERGED:
             self.changes.segments.add((books.run, partial.cell, segment))
             self._recorder.merged(books, partial.cell)
+            self._auditor.merged(books, partial, self.changes)
             if books.cells[partial.cell].ending is not None:
                 self.changes.ended_cells.add((books.run, partial.cell))
+        elif outcome is Outcome.DUPLICATE:
+            wrong = self._auditor.answered(books, partial, self.changes)
+            if wrong is not None:
+                outcome = Outcome.AUDITED
+                self._convict(wrong, now)
         # A duplicate is news as well: its sender's scheduler has not heard that it is merged.
         self._news.of(books.run).cells.add(partial.cell)
         if books.complete:
-            self._end(books, RunState.FINISHED, None, now)
+            self._finish(books, now)
         elif outcome is Outcome.MERGED and books.failures:
             self._judge(books, now, partial.cell)
         return outcome
@@ -96,6 +118,15 @@ class Ledger:
         MessageRefusedError
             It belongs to no run, or not to the run that it names.
         """
+        books = self._books(failure.run, failure.definition, now)
+        if self.standings.refuses(failure.host):
+            return self._drop(failure, now)
+        if books is not None:
+            books.segment_of(failure)
+            wanted = self._auditor.failed(books, failure)
+            if wanted or failure.kind is FailureKind.DECLINED:  # only audits are ever declined
+                self._news.of(books.run).failed_attempts.append(failure.attempt)
+                return Outcome.RECORDED
         return self._failed(failure, FailureRecord.of(failure), now)
 
     def dead_letter(self, chunk: Chunk, now: float) -> Outcome:
@@ -135,9 +166,18 @@ class Ledger:
                 every = {(books.run, number) for number in range(len(books.cells))}
                 self.changes.cells |= every
                 self.changes.ended_cells |= every
-                self._end(books, RunState.FINISHED, None, now)
+                self._finish(books, now)
+            elif books.complete:
+                self._finish(books, now)
             elif books.failures:
                 self._judge(books, now)
+
+    def heartbeat(self, telemetry: Telemetry, now: float) -> None:
+        """Take in a consumer's word; one of a refused host hears that it is refused."""
+        if self.standings.refuses(telemetry.host):
+            self._news.refuse(telemetry.host, now)
+        elif self.fleet.hear(telemetry, now):
+            self.fleet_changed(telemetry.pool, now)
 
     def fleet_changed(self, pool: str, now: float) -> None:
         """Tell the pool's runs how many slots there are now."""
@@ -197,30 +237,9 @@ class Ledger:
         if books is None:
             if ended is None:
                 raise unknown_run(run)
-            return self._missing_of_ended(ended)
-        cells = (
-            CellMissing(
-                cell=cell,
-                missing=block_ranges(books.missing(cell)),
-                cost=books.cells[cell].cost.recent,
-            )
-            for cell in range(len(books.cells))
-            if books.cells[cell].ending is None
-        )
-        return Missing(
-            run=run,
-            state=books.state,
-            epoch=self.epoch,
-            sequence=self._news.sequence(run),
-            term=0,
-            slots=self.fleet.slots(books.pool),
-            busy=self.fleet.busy(books.pool),
-            consumers=self.fleet.consumers(books.pool),
-            merged_blocks=books.merged_blocks,
-            expected_blocks=books.expected_blocks,
-            cells=tuple(cells),
-            failed_attempts=books.failures.attempts(),
-        )
+            return missing_of_ended(ended, self.epoch, self.fleet)
+        sequence, wanted = self._news.sequence(run), self._auditor.wanted(books)
+        return missing_of(books, self.epoch, sequence, self.fleet, wanted)
 
     def cancel(self, run: str, now: float) -> Missing:
         """End a run; one that has ended stays as it is.
@@ -241,77 +260,20 @@ class Ledger:
         self.ended.pop(books.run, None)
         self.active[books.run] = books
         self._news.begin(books.run)
-        self.changes.runs[books.run] = books
         self.changes.reopened.add(books.run)
+        self._empty(books, self.standings.refused)
         # All of it is written again: what the store had may have been pruned since it was read.
-        for number, cell in enumerate(books.cells):
-            self.changes.cells.add((books.run, number))
-            self.changes.segments |= {(books.run, number, n) for n in range(len(cell.segments))}
+        self.changes.rewrite(books, range(len(books.cells)))
+        self.changes.audits |= {(books.run, key) for key in books.audits.pending}
         # Where it ended in this very batch, its end must be neither written nor told.
         self.changes.failures = [kept for kept in self.changes.failures if kept[0] != books.run]
         self.changes.results.pop(books.run, None)
         return declaration(books)
 
-    def status(self, run: str, now: float) -> RunStatus:
-        """Return the summary of a run.
-
-        Raises
-        ------
-        UnknownRunError
-            There is no such run.
-        """
-        if run in self.active:
-            return run_status(self.active[run], now)
-        if run in self.ended:
-            return self.ended[run].status
-        raise unknown_run(run)
-
-    def newest(
-        self,
-        now: float,
-        limit: int | None = None,
-        state: RunState | None = None,
-        older_than: Age | None = None,
-        search: str = "",
-    ) -> tuple[list[RunStatus], int]:
-        """Return the newest runs, the very newest first, and how many there are without the limit.
-
-        Parameters
-        ----------
-        now
-            Seconds since the epoch.
-        limit
-            How many at most; None for all.
-        state, older_than
-            Only runs in this state, and before this one in the order; None for any.
-        search
-            Only runs with this in their id or the name of their model, in any case.
-        """
-        found: list[RunBooks | RunStatus] = []
-        if state in {None, RunState.RUNNING}:
-            found += self.active.values()
-        if state is not RunState.RUNNING:  # of those that have ended there may be very many
-            found += [r.status for r in self.ended.values() if state in {None, r.status.state}]
-        if older_than is not None:
-            found = [run for run in found if run.age < older_than]
-        if search:
-            wanted = search.lower()
-            found = [
-                run for run in found if wanted in run.run.lower() or wanted in run.model.lower()
-            ]
-        page = nlargest(len(found) if limit is None else limit, found, key=attrgetter("age"))
-        told = [run_status(run, now) if isinstance(run, RunBooks) else run for run in page]
-        return told, len(found)
-
     def headline(self, run: RunStatus, now: float) -> Headline | None:
         """Return the estimate so far of a run that goes on, None of any other."""
         books = self.active.get(run.run)
         return None if books is None else self._news.headline(books, now)
-
-    def final_headline(self, run: str) -> Headline | None:
-        """Return the first estimate of a run that has ended, None where there is none."""
-        ended = self.ended.get(run)
-        return None if ended is None else ended.headline
 
     def last_headline(self, run: str) -> Headline | None:
         """Return the estimate of an active run that was last told, None before there is one."""
@@ -328,6 +290,9 @@ class Ledger:
     def take_changes(self) -> Changes:
         """Return what must be written, and start collecting anew."""
         changes, self.changes = self.changes, Changes()
+        for run, books in changes.runs.items():
+            changes.audits |= {(run, key) for key in books.audits.take_changed()}
+            changes.contributors |= {(run, *one) for one in books.take_contributors()}
         return changes
 
     def take_events(self, now: float) -> list[Event]:
@@ -347,7 +312,7 @@ class Ledger:
         if definition != ended.definition_hash:
             text = f"run '{run}' has another definition"
             raise MessageRefusedError(RefusalReason.WRONG_DEFINITION, text)
-        self._news.remind(_finished(ended), now)
+        self._news.remind(finished(ended), now)
         return None
 
     def _judge(self, books: RunBooks, now: float, cell: int | None = None) -> None:
@@ -356,6 +321,38 @@ class Ledger:
         verdict = books.verdict(self.fleet.live(books.pool) if known else None, cell)
         if verdict is not None:
             self._end(books, RunState.FAILED, verdict, now)
+
+    def _finish(self, books: RunBooks, now: float) -> None:
+        """End a run of which every cell has ended, unless audits are to be waited for."""
+        readiness = self._auditor.readiness(books, self.changes, now)
+        if readiness.error is not None:
+            self._end(books, RunState.FAILED, readiness.error, now)
+        elif readiness.ends:
+            self._end(books, RunState.FINISHED, None, now)
+        else:
+            self._news.of(books.run)  # a leader may not have heard of an audit
+
+    def _drop(self, answer: Partial | Failure, now: float) -> Outcome:
+        """Take nothing from a refused host, and have others compute what it was given."""
+        self._news.refuse(answer.host, now)
+        if answer.run in self.active:
+            self._news.of(answer.run).failed_attempts.append(answer.attempt)
+        return Outcome.REFUSED
+
+    def _convict(self, hosts: list[str], now: float) -> None:
+        """Refuse hosts that were wrong, and forget all that they contributed to runs that go on."""
+        for host in hosts:
+            self._auditor.convict(host, self.changes, now)
+            self._news.refuse(host, now)
+        for books in self.active.values() if hosts else ():
+            self._empty(books, hosts)
+            self._news.of(books.run)  # fewer slots
+
+    def _empty(self, books: RunBooks, hosts: Collection[str]) -> None:
+        if cells := books.empty(hosts):
+            self.changes.empty(books, cells)
+            self._news.emptied(books.run)
+        self.changes.runs[books.run] = books
 
     def _end(self, books: RunBooks, state: RunState, error: str | None, now: float) -> None:
         books.state, books.error, books.ended = state, error, now
@@ -369,62 +366,4 @@ class Ledger:
         self.ended[books.run] = ended
         self.changes.runs[books.run] = books
         self.changes.results[books.run] = found
-        self._news.end(_finished(ended))
-
-    def _missing_of_ended(self, ended: EndedRun) -> Missing:
-        return Missing(
-            run=ended.status.run,
-            state=ended.status.state,
-            epoch=self.epoch,
-            sequence=0,
-            term=0,
-            slots=self.fleet.slots(ended.status.pool),
-            busy=self.fleet.busy(ended.status.pool),
-            consumers=self.fleet.consumers(ended.status.pool),
-            merged_blocks=0,
-            expected_blocks=0,
-            cells=(),
-            failed_attempts=(),
-        )
-
-
-def run_status(books: RunBooks, now: float) -> RunStatus:
-    """Return the summary of a run; `now` in seconds since the epoch."""
-    return RunStatus(
-        run=books.run,
-        state=books.state,
-        model=books.definition.model,
-        pool=books.pool,
-        lane=books.lane,
-        cells=len(books.cells),
-        samples=books.merged_blocks * books.definition.block_size,
-        total_samples=books.expected_blocks * books.definition.block_size,
-        created=books.created,
-        elapsed_seconds=max(0.0, (books.ended or now) - books.created),
-        error=books.error,
-    )
-
-
-def declaration(books: RunBooks) -> Declare:
-    """Return the request that declares a run."""
-    return Declare(
-        run=books.run,
-        definition=books.definition,
-        pool=books.pool,
-        lane=books.lane,
-        name=books.name,
-    )
-
-
-def unknown_run(run: str) -> UnknownRunError:
-    """Return the error for a run that nobody declared."""
-    return UnknownRunError(f"run '{run}' is not known to the aggregator")
-
-
-def _finished(ended: EndedRun) -> Finished:
-    return Finished(
-        run=ended.status.run,
-        definition=ended.definition_hash,
-        term=ended.term,
-        state=ended.status.state,
-    )
+        self._news.end(finished(ended))

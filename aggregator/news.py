@@ -11,17 +11,28 @@ from aggregator.books import RunBooks
 from aggregator.fleet import Fleet
 from aggregator.result import headline
 from protocol import topology
-from protocol.messages import CellProgress, Declared, Finished, Headline, Progress
+from protocol.messages import (
+    CellProgress,
+    Declared,
+    Finished,
+    Headline,
+    HostRefused,
+    Progress,
+    WantedAudits,
+)
 from protocol.ranges import Range
 
 REMIND_SECONDS = 5.0
 """How often the end of a run is repeated while late results show that somebody has not heard."""
 
+REFUSE_SECONDS = 1.0
+"""How often a host is told that it is refused, while it goes on."""
+
 HEADLINE_SECONDS = 0.2
 """How often the estimate for people who watch is computed."""
 
 
-Event = Progress | Declared | Finished
+Event = Progress | Declared | Finished | HostRefused
 
 
 @dataclass(slots=True)
@@ -50,15 +61,25 @@ class News:
         The store's epoch, which every progress carries.
     runs
         Those that are active from the start.
+    wanted
+        Gives the audits that are wanted of a run.
     """
 
-    def __init__(self, epoch: int, runs: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        epoch: int,
+        runs: Iterable[str],
+        wanted: Callable[[RunBooks], WantedAudits | None],
+    ) -> None:
         self._epoch = epoch
+        self._wanted = wanted
         self._told = {run: _Told() for run in runs}
         self._pending: dict[str, RunNews] = {}
         self._declared: list[Declared] = []
         self._finished: list[Finished] = []
         self._reminded: dict[str, float] = {}
+        self._refused: list[HostRefused] = []
+        self._told_off: dict[str, float] = {}
 
     def begin(self, run: str) -> None:
         """Take note that a run is active; where its end is not told yet, it never will be."""
@@ -97,6 +118,17 @@ class News:
             self._reminded[finished.run] = now
             self._finished.append(finished)
 
+    def refuse(self, host: str, now: float) -> None:
+        """Tell that a host is refused, unless that was done a moment ago."""
+        if now - self._told_off.get(host, float("-inf")) >= REFUSE_SECONDS:
+            self._told_off[host] = now
+            self._refused.append(HostRefused(host=host))
+
+    def emptied(self, run: str) -> None:
+        """Have whoever listens to an active run ask what is missing: some of it is again."""
+        self._told[run].sequence += 1
+        self.of(run)
+
     def take(self, active: Mapping[str, RunBooks], fleet: Fleet, now: float) -> list[Event]:
         """Return the events that must be published, and start collecting anew."""
         events: list[Event] = [event for event in self._declared if event.run in active]
@@ -106,6 +138,8 @@ class News:
             if run in active
         )
         events.extend(self._finished)
+        events.extend(self._refused)
+        self._refused.clear()
         self._declared.clear()
         self._pending.clear()
         self._finished.clear()
@@ -133,15 +167,18 @@ class News:
             expected_blocks=books.expected_blocks,
             cpu_seconds=books.cpu_seconds,
             headline=self.headline(books, now),
+            audits=self._wanted(books),
         )
 
 
 def routing_key(event: Event) -> str:
     """Return the key under which an event is published."""
+    if isinstance(event, HostRefused):
+        return topology.refused_key(event.host)
     return _KEYS[type(event)](event.run)
 
 
-_KEYS: Mapping[type[Event], Callable[[str], str]] = {
+_KEYS: Mapping[type[Progress | Declared | Finished], Callable[[str], str]] = {
     Progress: topology.progress_key,
     Declared: topology.declared_key,
     Finished: topology.finished_key,

@@ -8,7 +8,7 @@ from aggregator.estimates import estimates, nothing
 from protocol.codec import canonical
 from protocol.definition import Definition
 from protocol.messages import Headline, RunState
-from protocol.results import CellResult, EndedBy, Estimate, Result
+from protocol.results import AuditCounts, CellResult, EndedBy, Estimate, Result
 from protocol.statistics import Statistics
 
 
@@ -43,6 +43,7 @@ def result(books: RunBooks, now: float) -> Result:
         cells=cells,
         engines=tuple(sorted(books.engines)),
         error=books.error,
+        audits=AuditCounts(passed=books.audits.passed, skipped=books.audits.skipped),
     )
 
 

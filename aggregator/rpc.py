@@ -7,9 +7,10 @@ from typing import Any
 from aggregator.books import RunBooks
 from aggregator.convergence import check_cell, has_bars, history, kept_failure
 from aggregator.hosts import Hosts
-from aggregator.ledger import Ledger, declaration, unknown_run
+from aggregator.ledger import Ledger
 from aggregator.result import result
 from aggregator.store.sqlite import Store
+from aggregator.summaries import declaration, unknown_run
 from protocol.errors import MontemqError, RunIdTakenError, StoreError, UnknownRunError
 from protocol.messages import Message, RunState
 from protocol.results import Result

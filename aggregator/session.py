@@ -38,6 +38,7 @@ from protocol.machines import may_speak
 from protocol.messages import (
     Chunk,
     Failure,
+    HostRefused,
     Leader,
     Message,
     Partial,
@@ -313,8 +314,7 @@ class Session:
             self.leaders.hear(telemetry, now)
             return
         self.hosts.hear(telemetry, now)
-        if self.ledger.fleet.hear(telemetry, now):
-            self.ledger.fleet_changed(telemetry.pool, now)
+        self.ledger.heartbeat(telemetry, now)
 
     def _on_request(self, delivery: Delivery, now: float) -> None:
         if not (delivery.reply_to or "").startswith(topology.DIRECT_REPLY + "."):
@@ -369,7 +369,7 @@ class Session:
                 self._answers.put_nowait(reply)
         self._replies.clear()
         events = self.ledger.take_events(self.clock())
-        self.watch.tell_of_runs(event.run for event in events)
+        self.watch.tell_of_runs(e.run for e in events if not isinstance(e, HostRefused))
         for event in events:
             if self._outbox.full():
                 self._metrics.dropped.labels(EVENT).inc()

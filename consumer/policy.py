@@ -199,8 +199,8 @@ class Policy:
             self._triage(job)
 
     def _triage(self, job: Job) -> None:
-        if job.chunk.not_by == self.worker.consumer:
-            self._fail(job, FailureKind.DECLINED, "this consumer must not compute this chunk")
+        if self.worker.host in (job.chunk.not_by or ()):
+            self._fail(job, FailureKind.DECLINED, "this host must not compute this chunk")
         elif job.issue in self._unsupported:
             self._fail(job, FailureKind.UNSUPPORTED_MODEL, self._unsupported[job.issue])
         else:

@@ -92,6 +92,13 @@ class Lateness:
         """Take in that a chunk is issued once more."""
         self._copies += 1
 
+    def patience(self, seconds: float | None) -> float:
+        """Return after how long a chunk that takes so long is late, with others left to do."""
+        if self._wait is None:
+            return PATIENCE_SECONDS
+        usual = self._wait + (seconds or 0.0)
+        return max(OVERTAKEN_SECONDS, OVERTAKEN_FACTOR * usual)
+
     def late(
         self, chunks: Collection[Issued], now: float, window: int, *, tail: int, idle: int = 0
     ) -> list[Issued]:

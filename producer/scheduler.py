@@ -9,12 +9,14 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from producer.audits import Audits
+from producer.chunks import Chunks
 from producer.late import Issued, Lateness
 from producer.sizing import Sizing
 from producer.todo import Todo
 from producer.window import Window
 from protocol.definition import Definition
-from protocol.messages import CellProgress, Chunk, Progress, Reissue, RunState
+from protocol.messages import CellProgress, Chunk, Progress, Reissue, RunState, WantedAudit
 from protocol.ranges import Ranges
 from protocol.rpc_messages import CellMissing, Missing
 
@@ -79,6 +81,7 @@ class Scheduler:
         self._sizing = Sizing(chunk_blocks)
         self._window = Window()
         self._lateness = Lateness()
+        self._audits = Audits()
         # By the number of the chunk, which is the order of issue; and by attempt.
         self._issued: dict[int, Issued] = {}
         self._by_attempt: dict[int, Issued] = {}
@@ -87,8 +90,7 @@ class Scheduler:
         self._resting: deque[tuple[float, Issued]] = deque()
         self._failures = 0  # since a chunk was merged
         self._seen = (-1, -1)
-        self._term = 0
-        self._attempts = 0
+        self._messages = Chunks(run, definition)
         self._chunks = 0
         self._remaining = 0.0
         self._weighed = self._looked = self._inquired = -math.inf
@@ -97,7 +99,6 @@ class Scheduler:
         self._asked = False
         self._paused_until = -math.inf
         self._leads = False
-        self._last: Chunk | None = None
 
     @property
     def outstanding(self) -> int:
@@ -117,12 +118,12 @@ class Scheduler:
         self.state = RunState(missing.state)
         self._hear(missing, now, outage=missing.epoch != self._seen[0])
         self._seen = (missing.epoch, missing.sequence)
-        if missing.term > self._term:
-            self._term, self._attempts = missing.term, 0
+        self._messages.begin_term(missing.term)
         gaps = self._gaps(missing.cells)
         for attempt in missing.failed_attempts:  # also where the event that told of it was lost
             if self._forget(attempt):  # what is missing of it is among the gaps
                 self._reissued[Reissue.FAILED] += 1
+            self._audits.gave_nothing(attempt, now)
         for issued in [*self._issued.values()]:
             self._compare(issued, gaps.get(issued.cell, Ranges()), now)
         self._resting.clear()  # they are among the gaps
@@ -146,6 +147,7 @@ class Scheduler:
                 self._reissued[Reissue.FAILED] += 1
                 self._failures += 1
                 self._resting.append((now + RETRY_SECONDS, issued))
+            self._audits.gave_nothing(attempt, now)
         key = (progress.epoch, progress.sequence)
         if progress.epoch == self._seen[0] and progress.sequence <= self._seen[1]:
             return
@@ -170,10 +172,12 @@ class Scheduler:
         """Take note that the broker has the chunk."""
         if issued := self._by_attempt.get(attempt):
             issued.attempts[attempt] = True
+        self._audits.confirmed(attempt)
 
     def refused(self, attempt: int, now: float) -> None:
         """Take a chunk back that the broker did not take, and wait a moment."""
         self._put_back(attempt, Reissue.REFUSED)
+        self._audits.gave_nothing(attempt, now)
         self._paused_until = now + RETRY_SECONDS
 
     def disconnected(self) -> None:
@@ -181,6 +185,7 @@ class Scheduler:
         for attempt, issued in [*self._by_attempt.items()]:
             if not issued.attempts[attempt]:
                 self._put_back(attempt, Reissue.UNCONFIRMED)
+        self._audits.disconnected()
         self._asked = False
 
     # What to do
@@ -203,6 +208,8 @@ class Scheduler:
                 self._lateness.copied()
                 self._reissued[Reissue.LATE] += 1
                 yield Publish(self._issue(late, now))
+        for audit in self._audits.due(now, self.window, self._audit_patience):
+            yield Publish(self._issue_audit(audit, now))
         if self._holds_back:
             return
         while self.outstanding < self.window and (issued := self._next(now)):
@@ -238,18 +245,23 @@ class Scheduler:
 
     def _issue(self, issued: Issued, now: float) -> Chunk:
         """Return a chunk's message under a fresh attempt."""
-        attempt = (self._term << 32) + self._attempts
-        self._attempts += 1
-        issued.attempts[attempt] = False
+        chunk = self._messages.of(issued.cell, issued.start, issued.stop)
+        issued.attempts[chunk.attempt] = False
         issued.copies += 1
         issued.at = now
-        self._by_attempt[attempt] = issued
-        span, last = (issued.start, issued.stop), self._last
-        if last is None or last.cell != issued.cell:
-            self._last = Chunk.of(self.run, self.definition, issued.cell, span, attempt)
-        else:
-            self._last = last.at(span, attempt)
-        return self._last
+        self._by_attempt[chunk.attempt] = issued
+        return chunk
+
+    def _issue_audit(self, audit: WantedAudit, now: float) -> Chunk:
+        """Return the message of a chunk that is computed again."""
+        first, stop = audit.first_block, audit.first_block + audit.blocks
+        chunk = self._messages.of(audit.cell, first, stop).audit(audit.not_by)
+        self._audits.issued(audit, chunk.attempt, now)
+        return chunk
+
+    def _audit_patience(self, audit: WantedAudit, copies: int) -> float:
+        seconds = self._sizing.seconds(audit.cell, audit.blocks)
+        return self._lateness.patience(seconds) * 2.0 ** min(copies, 60)
 
     def _weigh(self, now: float) -> None:
         """Add up the CPU seconds of what is wanted and not issued, now and then."""
@@ -354,6 +366,7 @@ class Scheduler:
         self._heard = self._news = now
         self.slots, self.consumers = news.slots, news.consumers
         self.merged_blocks = news.merged_blocks
+        self._audits.want(news.audits or ())
         self._expected_blocks = news.expected_blocks
 
     def _suspects(self, now: float) -> bool:

@@ -52,6 +52,11 @@ Sentence = Annotated[str, Field(max_length=2048)]
 BlockRange = tuple[Block, BlockCount]
 """First block and how many."""
 
+MAX_NOT_BY = 8
+"""Hosts that must not compute a chunk; where so many differ, nobody decides any more."""
+
+NotBy = Annotated[tuple[ConsumerName, ...], Field(min_length=1, max_length=MAX_NOT_BY)]
+
 
 class RefusalReason(StrEnum):
     """Why a message was refused; a closed set, because it labels a metric."""
@@ -188,7 +193,7 @@ class Chunk(ChunkScope):
     histograms: bool = False
     sampling: Sampling
     seed: Seed
-    not_by: ConsumerName | None = None
+    not_by: NotBy | None = None
 
     @classmethod
     def of(
@@ -213,6 +218,10 @@ class Chunk(ChunkScope):
             sampling=definition.sampling,
             seed=definition.seed,
         )
+
+    def audit(self, not_by: tuple[str, ...]) -> Self:
+        """Return the chunk as hosts other than these are to compute it."""
+        return self.model_copy(update={"not_by": not_by})
 
     def at(self, span: tuple[int, int], attempt: int) -> Self:
         """Return the chunk of other blocks, [start, stop), of the same cell."""
@@ -389,6 +398,21 @@ class CellProgress(Strict):
     cost: Seconds | None
 
 
+class WantedAudit(Strict):
+    """A merged chunk that a host other than these is to compute again."""
+
+    cell: Cell
+    first_block: Block
+    blocks: BlockCount
+    not_by: NotBy
+
+
+MAX_WANTED_AUDITS = 1_000
+"""Audits that one message tells of."""
+
+WantedAudits = Annotated[tuple[WantedAudit, ...], Field(max_length=MAX_WANTED_AUDITS)]
+
+
 class Headline(Strict):
     """The estimate of the first cell's first output so far, for people who watch."""
 
@@ -403,6 +427,7 @@ class Progress(Message):
     type: ClassVar[str] = "progress.v1"
     limit: ClassVar[int] = 1 << 22
     max_array: ClassVar[int] = 100_000
+    absent_if_none: ClassVar[frozenset[str]] = frozenset({"audits"})
 
     run: RunId
     epoch: Counter
@@ -415,6 +440,7 @@ class Progress(Message):
     expected_blocks: Counter
     cpu_seconds: Seconds
     headline: Headline | None
+    audits: WantedAudits | None = None
 
 
 class Finished(Message):
@@ -434,6 +460,14 @@ class Declared(Message):
     type: ClassVar[str] = "declared.v1"
 
     run: RunId
+
+
+class HostRefused(Message):
+    """A host computed wrong bits: whatever it sends is dropped, and its consumers end."""
+
+    type: ClassVar[str] = "refused.v1"
+
+    host: ConsumerName
 
 
 class StoreIdentity(Message):

@@ -12,7 +12,7 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
 
 
-Name = Annotated[str, Field(max_length=100)]
+Name = Annotated[str, Field(max_length=120)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -86,8 +86,27 @@ class CellResult(_Value):
     overshoot: Count = 0
 
 
+class AuditCounts(_Value):
+    """How many chunks were computed again on another host and gave the same bits.
+
+    Attributes
+    ----------
+    skipped
+        Chunks that were chosen for that, and nobody else was there who could.
+    """
+
+    passed: Count = 0
+    skipped: Count = 0
+
+
 class Result(_Value):
-    """A run's result; `digest` (64 hex digits) is None until the run has finished."""
+    """A run's result; `digest` (64 hex digits) is None until the run has finished.
+
+    Attributes
+    ----------
+    suspects
+        Hosts that contributed to it and were found wrong after it had ended.
+    """
 
     run: Name
     state: Name
@@ -106,3 +125,5 @@ class Result(_Value):
     cells: tuple[CellResult, ...]
     engines: tuple[Name, ...]
     error: Annotated[str, Field(max_length=4096)] | None
+    audits: AuditCounts = AuditCounts()
+    suspects: tuple[Name, ...] = ()

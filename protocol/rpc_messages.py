@@ -35,6 +35,7 @@ from protocol.messages import (
     Seconds,
     Sentence,
     Suspension,
+    WantedAudits,
     Word,
 )
 from protocol.results import Result
@@ -171,6 +172,7 @@ class Missing(Message):
     type: ClassVar[str] = "missing_reply.v1"
     limit: ClassVar[int] = 1 << 23
     max_array: ClassVar[int] = 100_000
+    absent_if_none: ClassVar[frozenset[str]] = frozenset({"audits"})
 
     run: RunId
     state: Annotated[RunState, Field(strict=False), OnlyText]
@@ -184,6 +186,7 @@ class Missing(Message):
     expected_blocks: Counter
     cells: Annotated[tuple[CellMissing, ...], Field(max_length=10_000), FailFast()]
     failed_attempts: Annotated[tuple[Attempt, ...], Field(max_length=1_000), FailFast()]
+    audits: WantedAudits | None = None
 
 
 class RunStatus(Strict):

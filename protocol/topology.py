@@ -102,6 +102,11 @@ def declared_key(run: str) -> str:
     return f"run.{run}.declared"
 
 
+def refused_key(host: str) -> str:
+    """Return the routing key by which a host hears that it is refused."""
+    return f"refused.{host}"
+
+
 def control_key(name: str) -> str:
     """Return the routing key of what a consumer or host of this name is told."""
     return f"fleet.{name}"

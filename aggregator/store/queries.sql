@@ -21,7 +21,8 @@ UPDATE runs SET
     pool = :pool, lane = :lane, state = :state, term = :term, opened = :opened, ended = :ended,
     samples = :samples, total_samples = :total_samples, cpu_seconds = :cpu_seconds,
     engines = :engines, error = :error, result = :result,
-    output = :output, mean = :mean, standard_error = :standard_error
+    output = :output, mean = :mean, standard_error = :standard_error,
+    audits_passed = :audits_passed, audits_skipped = :audits_skipped
 WHERE run = :run;
 
 -- name: save_cell
@@ -37,6 +38,38 @@ ON CONFLICT (run, cell, segment) DO UPDATE SET statistics = excluded.statistics;
 
 -- name: discard_segments
 DELETE FROM segments WHERE run = :run AND cell = :cell AND segment >= :segment;
+
+-- name: discard_contributors
+DELETE FROM contributors WHERE run = :run AND cell = :cell AND segment >= :segment;
+
+-- name: save_contributor
+INSERT INTO contributors (run, cell, segment, host) VALUES (:run, :cell, :segment, :host)
+ON CONFLICT DO NOTHING;
+
+-- name: save_audit
+INSERT INTO audits (run, cell, first_block, blocks, engine, answers)
+VALUES (:run, :cell, :first_block, :blocks, :engine, :answers)
+ON CONFLICT (run, cell, first_block, blocks) DO UPDATE SET
+    engine = excluded.engine, answers = excluded.answers;
+
+-- name: discard_audit
+DELETE FROM audits
+WHERE run = :run AND cell = :cell AND first_block = :first_block AND blocks = :blocks;
+
+-- name: save_host
+INSERT INTO hosts (host, passed, wrong, refused) VALUES (:host, :passed, :wrong, :refused)
+ON CONFLICT (host) DO UPDATE SET
+    passed = excluded.passed, wrong = excluded.wrong, refused = excluded.refused;
+
+-- name: hosts
+SELECT host, passed, wrong, refused FROM hosts;
+
+-- name: readmit
+UPDATE hosts SET refused = NULL WHERE host = :host AND refused IS NOT NULL;
+
+-- name: suspects
+SELECT DISTINCT host FROM contributors JOIN hosts USING (host)
+WHERE run = :run AND refused IS NOT NULL ORDER BY host;
 
 -- name: save_point
 INSERT INTO history (run, cell, samples, at, estimates)
@@ -65,6 +98,15 @@ DELETE FROM history WHERE run = :run;
 -- name: forget_segments
 DELETE FROM segments WHERE run = :run;
 
+-- name: forget_contributors
+DELETE FROM contributors WHERE run = :run;
+
+-- name: forget_audits
+DELETE FROM audits WHERE run = :run;
+
+-- name: empty_history
+DELETE FROM history WHERE run = :run AND cell = :cell;
+
 -- name: forget_cells
 DELETE FROM cells WHERE run = :run;
 
@@ -92,7 +134,7 @@ SELECT run FROM runs WHERE state = 'running' ORDER BY created;
 
 -- name: run
 SELECT run, definition, pool, lane, state, term, created, opened, ended, cpu_seconds, engines,
-       error, name
+       error, name, audits_passed, audits_skipped
 FROM runs WHERE run = :run;
 
 -- name: names
@@ -110,6 +152,12 @@ FROM cells WHERE run = :run;
 
 -- name: segments_of_run
 SELECT cell, segment, statistics FROM segments WHERE run = :run;
+
+-- name: contributors_of_run
+SELECT cell, segment, host FROM contributors WHERE run = :run;
+
+-- name: audits_of_run
+SELECT cell, first_block, blocks, engine, answers FROM audits WHERE run = :run;
 
 -- name: segments_of_cell
 SELECT statistics FROM segments WHERE run = :run AND cell = :cell;

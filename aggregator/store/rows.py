@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from aggregator.audits import Audit, Audits
 from aggregator.books import KeptCell, RunBooks, restored_cells
 from aggregator.cells import Ending, Trace
 from aggregator.changes import Changes, EndedRun
@@ -45,6 +46,8 @@ def run_row(books: RunBooks, result: Result | None) -> Row:
         "output": headline and headline.output,
         "mean": headline and headline.mean,
         "standard_error": headline and headline.standard_error,
+        "audits_passed": books.audits.passed,
+        "audits_skipped": books.audits.skipped,
     }
 
 
@@ -128,7 +131,48 @@ def failure_row(run: str, failure: FailureRecord) -> Row:
     }
 
 
-def books_from(row: Row, cells: list[Row], segments: list[Row], failures: list[Row]) -> RunBooks:
+def emptied_rows(changes: Changes) -> Iterator[Row]:
+    """Yield the cells that lost segments; what is left of them is written anew."""
+    for run, cell in changes.emptied:
+        yield {"run": run, "cell": cell, "segment": 0}
+
+
+def contributor_rows(changes: Changes) -> Iterator[Row]:
+    """Yield the hosts that are new among those that contributed to segments that count."""
+    for run, cell, segment, host in changes.contributors:
+        if host in changes.runs[run].cells[cell].contributors.get(segment, ()):
+            yield {"run": run, "cell": cell, "segment": segment, "host": host}
+
+
+def audit_rows(changes: Changes) -> tuple[list[Row], list[Row]]:
+    """Return the rows of the audits that changed, and of those that are over."""
+    saved: list[Row] = []
+    gone: list[Row] = []
+    for run, key in changes.audits:
+        audit = changes.runs[run].audits.pending.get(key)
+        row: Row = dict(zip(("run", "cell", "first_block", "blocks"), (run, *key), strict=True))
+        if audit is None:
+            gone.append(row)
+        else:
+            answers = pack([list(answer) for answer in audit.answers.items()])
+            saved.append({**row, "engine": audit.engine, "answers": answers})
+    return saved, gone
+
+
+def audit_from(row: Row) -> Audit:
+    """Return an audit from its row."""
+    answers = dict(unpack(row["answers"], MAX_BLOB))
+    return Audit((row["cell"], row["first_block"], row["blocks"]), row["engine"], answers)
+
+
+def books_from(
+    row: Row,
+    cells: list[Row],
+    segments: list[Row],
+    failures: list[Row],
+    contributors: list[Row],
+    audits: list[Row],
+) -> RunBooks:
     """Return a run's books from its rows."""
     definition = Definition.model_validate(unpack(row["definition"], MAX_BLOB))
     return RunBooks(
@@ -149,6 +193,12 @@ def books_from(row: Row, cells: list[Row], segments: list[Row], failures: list[R
             definition,
             map(_kept_cell, cells),
             ((r["cell"], r["segment"], statistics_from(r)) for r in segments),
+            ((r["cell"], r["segment"], r["host"]) for r in contributors),
+        ),
+        audits=Audits(
+            {audit.key: audit for audit in map(audit_from, audits)},
+            row["audits_passed"],
+            row["audits_skipped"],
         ),
         kept_failures=[failure_from(r) for r in failures],
     )

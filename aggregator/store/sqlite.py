@@ -6,8 +6,9 @@ Synchronous; the service calls it from one worker thread.
 import re
 import sqlite3
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from enum import Enum
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +20,7 @@ from aggregator.changes import Changes, EndedRun
 from aggregator.failures import FailureRecord
 from aggregator.history import Point, thinned
 from aggregator.names import Latest
+from aggregator.standings import Standing
 from aggregator.store import rows
 from protocol.errors import StoreError
 from protocol.results import Result
@@ -116,14 +118,27 @@ class Store:
         """Return when the runs of each name last started and finished, the oldest name first."""
         return [Latest(**row) for row in self._run("names")]
 
+    def standings(self) -> list[Standing]:
+        """Return what is known of hosts."""
+        return [Standing(**row) for row in self._run("hosts")]
+
+    def readmit(self, host: str) -> bool:
+        """Refuse a host no longer, once an aggregator starts; say whether it was refused."""
+        with self._transaction():
+            return self._run("readmit", host=host).rowcount > 0
+
+    def suspects(self, run: str) -> tuple[str, ...]:
+        """Return the hosts that contributed to a run and are refused now."""
+        return tuple(row["host"] for row in self._run("suspects", run=run))
+
     def books(self, run: str) -> RunBooks | None:
         """Return the books of any run, None where there is none."""
-        parts = ("cells_of_run", "segments_of_run", "failures_of_run")
+        kinds = ("cells", "segments", "failures", "contributors", "audits")
         with self._transaction("DEFERRED"):  # or half of it could be pruned meanwhile
             row = self._run("run", run=run).fetchone()
             if row is None:
                 return None
-            found = [self._run(part, run=run).fetchall() for part in parts]
+            found = [self._run(f"{kind}_of_run", run=run).fetchall() for kind in kinds]
         return rows.books_from(row, *found)
 
     def result(self, run: str) -> Result | None:
@@ -158,7 +173,7 @@ class Store:
         with self._transaction():
             if not self._run("is_prunable", run=run, before=before).fetchone():
                 return False
-            for part in ("history", "failures", "segments", "cells"):
+            for part in ("history", "failures", "audits", "contributors", "segments", "cells"):
                 self._run(f"forget_{part}", run=run)
         return True
 
@@ -197,12 +212,18 @@ class Store:
             self._run("save_run", **row)
         for run in changes.reopened:
             self._run("forget_failures", run=run)
-        self._database.executemany(self._queries["save_cell"], rows.cell_rows(changes))
-        self._database.executemany(self._queries["save_segment"], rows.segment_rows(changes))
-        self._database.executemany(self._queries["discard_segments"], rows.discarded_rows(changes))
-        self._database.executemany(
-            self._queries["discard_points_beyond"], rows.ended_cell_rows(changes)
-        )
+        for query in ("empty_history", "discard_segments", "discard_contributors"):
+            self._run_many(query, rows.emptied_rows(changes))
+        self._run_many("save_cell", rows.cell_rows(changes))
+        self._run_many("save_segment", rows.segment_rows(changes))
+        self._run_many("save_contributor", rows.contributor_rows(changes))
+        for query in ("discard_segments", "discard_contributors"):
+            self._run_many(query, rows.discarded_rows(changes))
+        self._run_many("discard_points_beyond", rows.ended_cell_rows(changes))
+        saved, gone = rows.audit_rows(changes)
+        self._run_many("save_audit", saved)
+        self._run_many("discard_audit", gone)
+        self._run_many("save_host", map(asdict, changes.standings.values()))
         for new in changes.points:
             self._run("save_point", **rows.point_row(new))
             if new.limit is not None:
@@ -235,6 +256,9 @@ class Store:
             return self._database.execute(self._queries[query], values)
         except sqlite3.Error as error:
             raise self._failed(error) from error
+
+    def _run_many(self, query: str, values: Iterable[rows.Row]) -> None:
+        self._database.executemany(self._queries[query], values)
 
     def _failed(self, error: sqlite3.Error) -> StoreError:
         return StoreError(f"the store {self.path} cannot be used: {error}")

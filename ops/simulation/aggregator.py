@@ -92,8 +92,7 @@ class SimulatedAggregator(Party):
                 ledger.dead_letter(decode(type_name, delivery.body, Chunk), now)
             elif queue == topology.TELEMETRY_QUEUE:
                 telemetry = decode(type_name, delivery.body, Telemetry)
-                if ledger.fleet.hear(telemetry, now):
-                    ledger.fleet_changed(telemetry.pool, now)
+                ledger.heartbeat(telemetry, now)
             else:
                 request = decode(type_name, delivery.body, *REQUESTS)
                 replies.append((delivery, responder.answer(request, now)))

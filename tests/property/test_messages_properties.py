@@ -112,7 +112,8 @@ BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             "outputs": st.lists(names, min_size=1, max_size=5, unique=True).map(tuple),
         },
         optional={
-            "not_by": st.none() | consumers, "histograms": st.booleans(), "bump": bumps,
+            "not_by": st.none() | st.lists(consumers, min_size=1, max_size=8).map(tuple),
+            "histograms": st.booleans(), "bump": bumps,
         },
     ),
     "partial.v1": st.fixed_dictionaries(scope | {

@@ -414,7 +414,7 @@ def test_an_answer_has_the_failed_attempts_whose_blocks_are_missing(
 
 def test_the_failed_attempts_of_an_answer_are_bounded(ledger: Ledger, of: Definition) -> None:
     for attempt in range(MAX_FAILURES + 3):
-        for turn, kind in enumerate((FailureKind.CRASH, FailureKind.DECLINED)):
+        for turn, kind in enumerate((FailureKind.CRASH, FailureKind.UNSUPPORTED_MODEL)):
             who = {"attempt": 2 * attempt + turn, "consumer": f"h{attempt}", "host": f"h{attempt}"}
             ledger.failure(failure(of, 40, 44, kind=kind, **who), NOW)
     answer = ledger.missing(RUN)

@@ -13,7 +13,9 @@ WORKER = Worker("host-1", "host")
 A = TypeVar("A")
 
 
-def chunk(attempt: int, run: str = "r", model: str = "pi", not_by: str | None = None) -> Chunk:
+def chunk(
+    attempt: int, run: str = "r", model: str = "pi", not_by: tuple[str, ...] | None = None
+) -> Chunk:
     return Chunk(
         run=run, definition=bytes(32), attempt=attempt, cell=0, first_block=attempt % 2**32,
         blocks=1, block_size=2, model=model, model_version=1, params={},
@@ -339,10 +341,10 @@ def test_a_chunk_beyond_its_time_limit_is_killed_and_reported_once() -> None:
 
 
 def test_a_chunk_that_must_not_be_computed_here_is_declined(driver: Driver) -> None:
-    actions = driver.deliver(chunk(1, not_by=WORKER.consumer))
+    actions = driver.deliver(chunk(1, not_by=("host-2", WORKER.host)))
     assert published_failure(actions).kind is FailureKind.DECLINED
     assert not started(actions)
-    assert started(driver.deliver(chunk(2, not_by="host-2"))) == [2]
+    assert started(driver.deliver(chunk(2, not_by=("host-2",)))) == [2]
 
 
 def test_further_chunks_of_a_run_that_this_consumer_cannot_compute_are_refused_without_a_slot(
@@ -512,7 +514,7 @@ def test_the_tally_has_what_slots_answered_and_what_failed_without_them(driver: 
         driver.deliver(chunk(attempt))
         driver.pass_time(0.2)
         driver.done(kind=kind)
-    driver.deliver(chunk(7, not_by=WORKER.consumer))
+    driver.deliver(chunk(7, not_by=(WORKER.host,)))
     found = driver.policy.tally.totals(0, 0)
     assert found.models["pi"].samples == 2 * 2
     assert found.models["pi"].chunks[4] == 2

@@ -153,7 +153,9 @@ def packed_exact(value: object) -> Any:
         (Chunk, {"params": {f"a{i}": 1 for i in range(65)}}),
         (Chunk, {"sampling": {"method": b"pseudo"}}),
         (Chunk, {"sampling": {"method": "pseudo", "seed": 1}}),
-        (Chunk, {"not_by": ""}),
+        (Chunk, {"not_by": ()}),
+        (Chunk, {"not_by": ("",)}),
+        (Chunk, {"not_by": ("h",) * 9}),
         (Partial, {"statistics": STATISTICS | {"blocks": -1}}),
         (Partial, {"statistics": STATISTICS | {"minimum": (float("nan"),)}}),
         (Partial, {"statistics": STATISTICS | {"minimum": (-0.0,)}}),
@@ -319,7 +321,7 @@ def test_the_largest_chunk_of_a_valid_definition_fits_its_limit() -> None:
         seed=2**64 - 1, block_size=2,
     )  # fmt: skip
     changes = {
-        "params": params, "run": "r" * 100, "model": definition.model, "not_by": "n" * 120,
+        "params": params, "run": "r" * 100, "model": definition.model, "not_by": ("n" * 120,) * 8,
         "outputs": definition.outputs,
     }  # fmt: skip
     body = pack(VALID[Chunk] | changes)

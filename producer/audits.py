@@ -1,0 +1,109 @@
+"""The audits of a run that the aggregator wants: which are under way, which are due; pure.
+
+Their blocks are merged, so they are no part of what is missing: the aggregator says with every word
+which of them are still wanted.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from protocol.messages import WantedAudit
+
+REST_SECONDS = 0.01
+"""By how much longer an audit rests after each answer that was none. A host that must not compute
+it declines it at once, and the broker hands it to consumers in turn: so many chances are cheap."""
+
+MAX_REST_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _Issue:
+    """One audit.
+
+    Attributes
+    ----------
+    attempts
+        Those that may still be answered, and whether the broker has confirmed them.
+    copies
+        How often it was issued while others were under way.
+    setbacks
+        How often it came back without an answer.
+    at, rests_until
+        When it was issued last, and until when it is not issued again.
+    """
+
+    attempts: dict[int, bool] = field(default_factory=dict)
+    copies: int = 0
+    setbacks: int = 0
+    at: float = 0.0
+    rests_until: float = 0.0
+
+
+class Audits:
+    """The audits that are wanted."""
+
+    def __init__(self) -> None:
+        self._issues: dict[WantedAudit, _Issue] = {}
+        self._by_attempt: dict[int, WantedAudit] = {}
+
+    @property
+    def outstanding(self) -> int:
+        """How many are under way."""
+        return sum(bool(issue.attempts) for issue in self._issues.values())
+
+    def want(self, wanted: Iterable[WantedAudit]) -> None:
+        """Take in which are wanted now."""
+        self._issues = {audit: self._issues.get(audit) or _Issue() for audit in wanted}
+        self._by_attempt = {
+            attempt: audit for audit, issue in self._issues.items() for attempt in issue.attempts
+        }
+
+    def confirmed(self, attempt: int) -> None:
+        """Take note that the broker has an attempt."""
+        if attempt in self._by_attempt:
+            self._issues[self._by_attempt[attempt]].attempts[attempt] = True
+
+    def gave_nothing(self, attempt: int, now: float) -> None:
+        """Take in that an attempt was declined, has failed, or was not taken by the broker."""
+        audit = self._by_attempt.pop(attempt, None)
+        if audit is not None:
+            issue = self._issues[audit]
+            del issue.attempts[attempt]
+            issue.rests_until = now + min(REST_SECONDS * issue.setbacks, MAX_REST_SECONDS)
+            issue.setbacks += 1
+
+    def disconnected(self) -> None:
+        """Take back what was never confirmed."""
+        for issue in self._issues.values():
+            for attempt in [attempt for attempt, safe in issue.attempts.items() if not safe]:
+                del issue.attempts[attempt], self._by_attempt[attempt]
+
+    def due(
+        self, now: float, room: int, patience: Callable[[WantedAudit, int], float]
+    ) -> Iterator[WantedAudit]:
+        """Yield what is to be issued now, and expect `issued` for each of it.
+
+        Parameters
+        ----------
+        now
+            The time.
+        room
+            How many may be under way.
+        patience
+            Gives the seconds after which one that was issued so often counts as lost.
+        """
+        room -= self.outstanding
+        for audit, issue in self._issues.items():
+            if not issue.attempts:
+                if room > 0 and now >= issue.rests_until:
+                    room -= 1
+                    yield audit
+            elif now - issue.at > patience(audit, issue.copies):
+                issue.copies += 1
+                yield audit
+
+    def issued(self, audit: WantedAudit, attempt: int, now: float) -> None:
+        """Take note under which attempt one was issued."""
+        issue = self._issues[audit]
+        issue.attempts[attempt], issue.at = False, now
+        self._by_attempt[attempt] = audit

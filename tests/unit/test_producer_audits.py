@@ -1,0 +1,115 @@
+"""Which chunks a producer has computed again, and when it issues them once more."""
+
+import pytest
+
+from producer.audits import MAX_REST_SECONDS, REST_SECONDS
+from producer.late import OVERTAKEN_SECONDS, PATIENCE_SECONDS
+from producer.scheduler import RETRY_SECONDS
+from protocol.messages import Chunk, WantedAudit
+from tests.support.run_values import chunk, definition
+from tests.unit.test_producer_scheduler import Harness, spans
+
+AUDIT = WantedAudit(cell=0, first_block=0, blocks=8, not_by=("host-a",))
+DISPUTE = AUDIT.model_copy(update={"not_by": ("host-a", "host-b")})
+
+
+@pytest.fixture
+def harness() -> Harness:
+    """Return a scheduler of a run of which all is merged."""
+    harness = Harness(definition(32), slots=4)
+    while chunks := harness.publish():
+        harness.now += 0.1
+        harness.merge(*chunks)
+    return harness
+
+
+def audits(harness: Harness) -> list[Chunk]:
+    return [one for one in harness.publish() if one.not_by]
+
+
+def test_a_wanted_audit_is_issued_once_for_other_hosts(harness: Harness) -> None:
+    harness.progress(audits=(AUDIT,))
+    [issued] = audits(harness)
+    assert issued == chunk(harness.definition, 0, 8, attempt=issued.attempt, not_by=("host-a",))
+    harness.progress(audits=(AUDIT,))
+    assert not harness.publish()
+
+
+def test_chunks_after_an_audit_are_for_anybody() -> None:
+    harness = Harness(definition(108), chunk_blocks=8, slots=1)
+    first = harness.publish()
+    harness.merge(first[0])
+    harness.progress(audits=(AUDIT,))
+    assert [one.not_by for one in harness.publish()] == [("host-a",), None]
+
+
+def test_an_answer_of_the_aggregator_tells_of_audits_as_well(harness: Harness) -> None:
+    harness.join(audits=(AUDIT,))
+    assert spans(audits(harness)) == [(0, 8)]
+    harness.join()
+    harness.now += PATIENCE_SECONDS
+    assert not audits(harness)
+
+
+def test_a_declined_audit_is_issued_again_at_once_and_then_after_ever_longer_rests(
+    harness: Harness,
+) -> None:
+    harness.progress(audits=(AUDIT,))
+    for turn in range(200):
+        [issued] = audits(harness)
+        harness.progress(audits=(AUDIT,), failed_attempts=(issued.attempt,))
+        if turn:
+            assert not audits(harness)
+        harness.now += min(turn * REST_SECONDS, MAX_REST_SECONDS) + 1e-6
+
+
+def test_a_dispute_is_another_audit(harness: Harness) -> None:
+    harness.progress(audits=(AUDIT,))
+    [first] = audits(harness)
+    harness.progress(audits=(DISPUTE,))
+    [second] = audits(harness)
+    assert second.not_by == ("host-a", "host-b")
+    harness.progress(audits=(DISPUTE,), failed_attempts=(first.attempt,))
+    assert not audits(harness)
+
+
+def test_a_lost_audit_is_issued_again_after_a_patience_that_doubles(harness: Harness) -> None:
+    harness.progress(audits=(AUDIT,))
+    assert audits(harness)
+    for patience in (OVERTAKEN_SECONDS, 2 * OVERTAKEN_SECONDS):
+        harness.now += patience - 0.01
+        harness.progress(audits=(AUDIT,))
+        assert not audits(harness)
+        harness.now += 0.02
+        assert audits(harness)
+
+
+def test_what_the_broker_did_not_take_is_issued_again(harness: Harness) -> None:
+    harness.progress(audits=(AUDIT,))
+    [issued], _ = harness.actions()
+    harness.scheduler.refused(issued.attempt, harness.now)
+    assert not harness.publish()
+    harness.now += RETRY_SECONDS
+    [issued], _ = harness.actions()
+    harness.scheduler.disconnected()
+    [again], _ = harness.actions()
+    harness.scheduler.confirmed(again.attempt)
+    harness.scheduler.disconnected()
+    assert not audits(harness)
+
+
+def test_no_more_audits_are_under_way_than_the_window_holds(harness: Harness) -> None:
+    wanted = tuple(
+        AUDIT.model_copy(update={"first_block": block, "blocks": 1}) for block in range(32)
+    )
+    harness.progress(audits=wanted)
+    room = len(audits(harness))
+    assert 0 < room == harness.scheduler.window < len(wanted)
+    harness.progress(audits=wanted[2:])
+    assert len(audits(harness)) == 2
+
+
+def test_a_follower_issues_no_audits(harness: Harness) -> None:
+    harness.scheduler.leads(leads=False)
+    harness.progress(audits=(AUDIT,))
+    assert not harness.publish()
