@@ -104,7 +104,7 @@ class Auditor:
         audits = books.audits
         if not audits.pending:
             return Readiness(ends=True)
-        if books.completed is None:
+        if books.completed is None or now < books.completed:  # a clock was set back
             books.completed = now
         waited, hosts = now - books.completed, self._fleet.hosts(books.pool)
         is_open = any(True for _ in audits.open_to(hosts))

@@ -92,7 +92,7 @@ class Fleet:
         return pools
 
     def _listen(self, now: float) -> None:
-        if self._listening_since is None:
+        if self._listening_since is None or now < self._listening_since:  # a clock was set back
             self._listening_since = now
 
     def _taking(self, pool: str | None) -> list[Telemetry]:

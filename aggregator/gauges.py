@@ -54,6 +54,20 @@ _SESSION: tuple[Family["Session"], ...] = (
     Family(GAUGE, "runs", "Runs by state.", ("state",), lambda session: _states(session.ledger)),
     Family(
         GAUGE,
+        "refused_hosts",
+        "Hosts that were wrong, of which nothing is taken.",
+        (),
+        lambda session: len(session.ledger.standings.refused),
+    ),
+    Family(
+        GAUGE,
+        "pending_audits",
+        "Chunks of active runs that no two hosts agree on yet.",
+        (),
+        lambda session: sum(len(books.audits.pending) for books in session.ledger.active.values()),
+    ),
+    Family(
+        GAUGE,
         "outstanding_blocks",
         "Blocks that active runs are expected to need still, by model.",
         ("model",),

@@ -255,7 +255,7 @@ class Ledger(Register):
         return self.missing(run)
 
     def reopen(self, books: RunBooks, now: float) -> Declare:
-        """Take a failed or cancelled run, as the store has it, up again."""
+        """Take a run that has ended, as the store has it, up again, without refused hosts' part."""
         books.reopen(now)
         self.ended.pop(books.run, None)
         self.active[books.run] = books

@@ -14,6 +14,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from aggregator.audits import AuditOutcome
 from aggregator.books import Outcome
 from aggregator.store.disk import DiskUse
 from protocol.messages import FailureKind, RefusalReason
@@ -43,12 +44,19 @@ class Metrics:
             "results",
             "Acceptable partials and failures by what became of them: merged, duplicate (all its "
             "blocks were merged already), overlap (some were), overshoot (its cell had ended), "
-            "late (the run had ended), recorded (a failure).",
+            "late (the run had ended), recorded (a failure), audited (compared with what another "
+            "host had sent), refused (its host was wrong once).",
             ["outcome"],
         )
         self.rejected = counter("messages_rejected", "Messages refused, by reason.", ["reason"])
         self.failures = counter(
             "failures", "Failures received, by kind, dead letters among them.", ["kind"]
+        )
+        self.audits = counter(
+            "audits",
+            "Audits by outcome: passed (two hosts sent the same bits), wrong (a host sent others "
+            "than two did, and is refused), skipped (nobody else could compute the chunk).",
+            ["outcome"],
         )
         self.merged_samples = counter("merged_samples", "Samples merged.")
         self.last_merge = gauge(
@@ -100,6 +108,8 @@ class Metrics:
             self.failures.labels(kind)
         for outcome in Outcome:
             self.results.labels(outcome.value)
+        for result in AuditOutcome:
+            self.audits.labels(result.value)
         for what in (EVENT, REPLY):
             self.dropped.labels(what)
         for reason in RefusalReason:

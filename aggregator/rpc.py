@@ -140,7 +140,9 @@ class Responder:
 
     def _resume(self, request: ResumeRequest, now: float) -> Message:
         status = self._ledger.status(request.run, now)
-        if status.state in (RunState.FAILED, RunState.CANCELLED):
+        if status.state in (RunState.FAILED, RunState.CANCELLED) or (
+            status.state is RunState.FINISHED and self._store.suspects(request.run)
+        ):
             return self._ledger.reopen(self._known_books(request.run), now)
         return declaration(self._known_books(request.run))
 

@@ -14,6 +14,7 @@ from aggregator.gauges import Gauges
 from aggregator.identity import WrongStoreError, check_with_active
 from aggregator.metrics import Metrics
 from aggregator.session import Office, Session
+from aggregator.standings import AUDIT_SHARE
 from aggregator.store.sqlite import StaleEpochError, Store
 from aggregator.watch import Watch
 from aggregator.web.app import serve_http
@@ -36,6 +37,8 @@ class Settings:
         Host and port, port 0 for any free one.
     runbook
         The page, in HTML, that the links of alerts lead to, if there is one.
+    audit_share
+        Of the chunks of a host that is known, computed again on another one.
     http_tls
         To serve over TLS; with an authority there, clients need a certificate.
     """
@@ -46,6 +49,7 @@ class Settings:
     adopt_store: bool = False
     runbook: Path | None = None
     http_tls: TlsFiles | None = None
+    audit_share: float = AUDIT_SHARE
 
 
 class Aggregator:
@@ -83,7 +87,10 @@ class Aggregator:
     async def _sessions(
         self, store: Store, executor: ThreadPoolExecutor, on_ready: Callable[[], None]
     ) -> None:
-        office = Office(store, executor, self.metrics, steady_clock(), watch=self.watch)
+        office = Office(
+            store, executor, self.metrics, steady_clock(), self.settings.audit_share,
+            watch=self.watch,
+        )  # fmt: skip
         failures, ready = 0, False
         while True:
             try:

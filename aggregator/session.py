@@ -27,6 +27,7 @@ from aggregator.metrics import DEAD_LETTER, EVENT, REPLY, Metrics
 from aggregator.news import routing_key
 from aggregator.result import result
 from aggregator.rpc import REQUESTS, Responder
+from aggregator.standings import Standings
 from aggregator.store.holder import end_stopped_holder
 from aggregator.store.sqlite import Store
 from aggregator.watch import FLEET, Watch
@@ -78,6 +79,7 @@ class Office:
     executor: Executor
     metrics: Metrics
     clock: Callable[[], float]
+    audit_share: float = 0.0
     hosts: Hosts = field(default_factory=Hosts)
     leaders: Leaders = field(default_factory=Leaders)
     watch: Watch = field(default_factory=Watch)
@@ -137,7 +139,7 @@ class Session:
             await check_identity(incoming, office.store, office.refuse, adopt=adopt)
             outgoing = await Link.open(broker, "montemq aggregator (out)", confirms=False)
             ledger = await asyncio.get_running_loop().run_in_executor(
-                office.executor, _take_over, office.store
+                office.executor, _take_over, office.store, office.audit_share
             )
         except BaseException:
             await incoming.close()
@@ -350,6 +352,11 @@ class Session:
         for run in sorted(changes.declared | changes.reopened):
             what = "declared" if run in changes.declared else "reopened"
             log.info("run %s %s", run, what, extra=of_run(run))
+        for outcome, times in changes.audited.items():
+            self._metrics.audits.labels(outcome.value).inc(times)
+        for standing in changes.standings.values():
+            if standing.refused is not None:
+                log.warning("host %s sent other numbers than two hosts: refused", standing.host)
         for run, ended in changes.results.items():
             said = f"digest {ended.digest}" if ended.digest else ended.error or "no digest"
             log.info("run %s %s: %s", run, ended.state, said, extra=of_run(run))
@@ -416,6 +423,8 @@ class Session:
             await asyncio.sleep(TICK_SECONDS)
             self._metrics.loop_lag.observe(loop.time() - due)
             self._metrics.blocked.set(self._outgoing.blocked)
+            if self.ledger.standings.refused:  # until an operator says otherwise, in the store
+                self.ledger.standings.reread(await self.call_store(self._store.standings))
             self._inbox.put_nowait(None)
 
     async def _watch(self) -> None:
@@ -444,7 +453,7 @@ _HANDLERS: dict[str, Callable[[Session, Delivery, float], None]] = {
 }
 
 
-def _take_over(store: Store) -> Ledger:
+def _take_over(store: Store, audit_share: float) -> Ledger:
     try:
         epoch = store.take_over()
     except StoreError:
@@ -453,4 +462,5 @@ def _take_over(store: Store) -> Ledger:
             raise
         log.warning("ended process %d, which was stopped in the middle of a commit", pid)
         epoch = store.take_over()
-    return Ledger(epoch, store.active_runs(), store.ended_runs(), store.names())
+    standings = Standings(store.standings(), audit_share)
+    return Ledger(epoch, store.active_runs(), store.ended_runs(), store.names(), standings)

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from random import Random, SystemRandom
 
+AUDIT_SHARE = 0.01
+"""Of the chunks of a host that is known, unless an operator says otherwise."""
+
 NEW_UNTIL = 10
 """Chunks of a host that must have passed before it counts as known."""
 
@@ -93,6 +96,14 @@ class Standings:
         """Take in that two other hosts have sent the same, and this one something else."""
         standing = self.of(host)
         return self._now(replace(standing, passed=0, wrong=standing.wrong + 1, refused=now))
+
+    def reread(self, kept: Iterable[Standing]) -> None:
+        """Take in what a store has now of hosts: an operator readmits hosts there."""
+        for standing in kept:
+            known = self.of(standing.host)
+            # As often wrong as known here: no older row than the one that refused it.
+            if standing.refused is None and standing.wrong == known.wrong and known.refused:
+                self._now(standing)
 
     def _now(self, standing: Standing) -> Standing:
         self._known[standing.host] = standing

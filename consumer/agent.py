@@ -32,6 +32,7 @@ from protocol.definition import Lane
 from protocol.errors import (
     BrokerError,
     BrokerRefusedError,
+    HostRefusedError,
     MessageRefusedError,
     OtherBitsError,
     TopologyMissingError,
@@ -46,6 +47,7 @@ from protocol.messages import (
     Failure,
     Finished,
     Golden,
+    HostRefused,
     Partial,
     Suspension,
     Telemetry,
@@ -65,6 +67,7 @@ from protocol.topology import (
     failure_key,
     finished_key,
     partial_key,
+    refused_key,
     work_queue,
 )
 
@@ -128,6 +131,8 @@ def run_agent(
         waited for.
     OtherBitsError
         The models' numbers would differ from those of other machines.
+    HostRefusedError
+        They did.
     """
     host = machine_of(broker.user) or host_name()
     worker = Worker(name or f"{host}-{secrets.token_hex(3)}", host)
@@ -171,7 +176,11 @@ class Agent:
         self._policy = Policy(worker, slots, limits)
         self._lanes = {work_queue(pool, lane): lane for lane in Lane}
         names = (worker.consumer, worker.host, EVERYBODY)
-        bindings = [(EVENTS, finished_key("*")), *((CONTROL, control_key(name)) for name in names)]
+        events = (finished_key("*"), refused_key(worker.host))
+        bindings = [
+            *((EVENTS, key) for key in events),
+            *((CONTROL, control_key(name)) for name in names),
+        ]
         self._link = Link(broker, self, worker.consumer, bindings)
         self._slots = Slots(worker, self._watch, self._link.remove_reader, model_files)
         memory, in_loop = limits.slot_memory, self._link.call_threadsafe
@@ -267,8 +276,11 @@ class Agent:
                 told = decode(incoming.type, incoming.body, Control)
                 self._obey(Command(told.command), f"an operator at {told.by}")
             elif incoming.queue is None:
-                finished = decode(incoming.type, incoming.body, Finished)
-                self._handle(e.RunEnded(finished.run, finished.definition, finished.term))
+                event = decode(incoming.type, incoming.body, Finished, HostRefused)
+                if isinstance(event, HostRefused):
+                    self._on_refused(event.host)
+                else:
+                    self._handle(e.RunEnded(event.run, event.definition, event.term))
             else:
                 chunk = decode(incoming.type, incoming.body, Chunk)
                 lane = self._lanes[incoming.queue]
@@ -280,6 +292,16 @@ class Agent:
             log.warning("refused a message from %s: %s", incoming.queue or incoming.exchange, error)
             if incoming.queue is not None:
                 self._link.bury(incoming.receipt)
+
+    def _on_refused(self, host: str) -> None:
+        """Stop at once: whatever this host sends is dropped."""
+        if host == self._worker.host and self.error is None:
+            self.error = HostRefusedError(
+                f"host {host} is refused: in an audit it sent other numbers than two other hosts; "
+                "have its memory and processor checked, then readmit it with `montemq store "
+                f"readmit {host}` where the aggregator runs"
+            )
+            self._steer(e.Stop())
 
     def on_settled(self, token: int, taken: bool) -> None:
         """Acknowledge what was answered, or publish the answer again."""

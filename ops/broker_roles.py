@@ -11,6 +11,7 @@ from protocol.machines import machine_user
 
 NOTHING = "^$"
 _OWN_QUEUE = r"amq\.gen-.*"
+_REFUSED = r"refused\.[^*#]+"
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 
 
@@ -105,7 +106,7 @@ def _consumer(user: str) -> Rights:
         topics={
             t.RESULTS: Topics(write=_any(*keys)),
             t.TELEMETRY: Topics(write=_any(user)),
-            t.EVENTS: Topics(read=_any(t.finished_key("*"))),
+            t.EVENTS: Topics(read=_any(t.finished_key("*"), patterns=(_REFUSED,))),
             t.CONTROL: Topics(read=r"^fleet\."),
         },
     )

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from protocol.errors import HostRefusedError
+
 
 class Service(StrEnum):
     """What can be installed."""
@@ -29,6 +31,8 @@ RESOURCES = {
     Service.CONSUMER: (
         *("CPUWeight=idle", "IOWeight=1", "Nice=19", "IOSchedulingClass=idle"),
         *("MemoryHigh=70%", "MemoryMax=80%", "TasksMax=1024", "OOMScoreAdjust=900"),
+        # Of a host that is refused nothing is taken, until somebody has looked at it.
+        f"RestartPreventExitStatus={HostRefusedError.exit_code}",
     ),
     Service.PRODUCER: ("MemoryMax=2G", "TasksMax=64"),
 }

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 
 from protocol.messages import WantedAudit
 
-REST_SECONDS = 0.01
-"""By how much longer an audit rests after each answer that was none. A host that must not compute
-it declines it at once, and the broker hands it to consumers in turn: so many chances are cheap."""
-
-MAX_REST_SECONDS = 1.0
+REST_SECONDS, REST_GROWTH, MAX_REST_SECONDS = 0.01, 1.5, 1.0
+"""How long an audit rests that came back without an answer, after the first time. A host that must
+not compute it declines it at once, and the broker gives it to the consumers in turn, so that few
+tries reach another; where that one is slow, many would only keep the others busy."""
 
 
 @dataclass(slots=True)
@@ -69,7 +68,7 @@ class Audits:
         if audit is not None:
             issue = self._issues[audit]
             del issue.attempts[attempt]
-            issue.rests_until = now + min(REST_SECONDS * issue.setbacks, MAX_REST_SECONDS)
+            issue.rests_until = now + rest_seconds(issue.setbacks)
             issue.setbacks += 1
 
     def disconnected(self) -> None:
@@ -107,3 +106,9 @@ class Audits:
         issue = self._issues[audit]
         issue.attempts[attempt], issue.at = False, now
         self._by_attempt[attempt] = audit
+
+
+def rest_seconds(setbacks: int) -> float:
+    """Return how long an audit rests that came back so often before."""
+    growth = REST_GROWTH ** min(setbacks - 1, 60)
+    return min(REST_SECONDS * growth, MAX_REST_SECONDS) if setbacks else 0.0

@@ -140,6 +140,12 @@ class OtherBitsError(MontemqError):
     """A built-in model gives other bits on this machine than on record, so it must not compute."""
 
 
+class HostRefusedError(MontemqError):
+    """A host has sent numbers that two others did not get: it must not compute any more."""
+
+    exit_code = 8
+
+
 class StoreError(MontemqError):
     """The aggregator's store cannot be used: wrong store, newer schema, or fenced off."""
 

@@ -6,6 +6,7 @@ The command line and the page show the same ones; how they are laid out is their
 import math
 from dataclasses import dataclass
 
+from protocol.audit_odds import audited_text
 from protocol.definition import Method, ParamValue
 from protocol.resampled import explanations, figure_names, figures, is_resampled
 from protocol.results import CellResult, EndedBy, Estimate, Quantile, Result
@@ -205,8 +206,22 @@ def footnotes(result: Result, more: str | None = None) -> list[str]:
         pairs = result.sampling == Method.ANTITHETIC
         against = "pairs without control variates" if pairs else "plain samples"
         parts.append(f"variance of the estimate: divided by so much against as many {against}")
+    parts += _trust(result)
+    return parts
+
+
+def _trust(result: Result) -> list[str]:
+    """Say what is known of the hosts that computed a result."""
+    parts, counts = [], result.audits
     if len(result.engines) > 1:
         parts.append(f"computed by different engines: {', '.join(result.engines)}")
+    if counts.passed or counts.skipped:
+        parts.append(audited_text(counts.passed, counts.skipped))
+    if result.suspects:
+        parts.append(
+            f"doubtful: found wrong since, and in this result: {', '.join(result.suspects)}; "
+            f"montemq resume {result.run} computes their part again"
+        )
     return parts
 
 

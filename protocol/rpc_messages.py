@@ -151,7 +151,7 @@ class CancelRequest(Message):
 
 
 class ResumeRequest(Message):
-    """RPC: reopen a failed or cancelled run; the answer is its `declare`."""
+    """RPC: reopen a failed or cancelled run, or one with suspects; the answer is its `declare`."""
 
     type: ClassVar[str] = "resume.v1"
 

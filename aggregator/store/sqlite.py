@@ -123,7 +123,7 @@ class Store:
         return [Standing(**row) for row in self._run("hosts")]
 
     def readmit(self, host: str) -> bool:
-        """Refuse a host no longer, once an aggregator starts; say whether it was refused."""
+        """Refuse a host no longer; say whether it was refused."""
         with self._transaction():
             return self._run("readmit", host=host).rowcount > 0
 
@@ -146,7 +146,8 @@ class Store:
         row = self._run("result", run=run).fetchone()
         if row is None or row["result"] is None:
             return None
-        return Result.model_validate_json(row["result"])
+        found = Result.model_validate_json(row["result"])
+        return found.model_copy(update={"suspects": self.suspects(run)})
 
     def history(self, run: str, cell: int) -> list[Point]:
         """Return how a cell converged, without where it is now; empty where nothing is known."""

@@ -20,6 +20,7 @@ from aggregator.web.result_csv import result_csv
 from aggregator.web.results import Results
 from aggregator.web.streams import stream
 from aggregator.web.views import fleet_view, plot_data, run_line, run_view
+from protocol.audit_odds import odds_text
 from protocol.errors import StoreError, UsageError
 from protocol.messages import Headline, RunState
 from protocol.results import Result
@@ -172,6 +173,7 @@ class _Handlers:
         now = session.clock()
         consumers, fleet = session.hosts.consumers(now), session.ledger.fleet
         live, slots = fleet.consumers(), fleet.slots()
+        standings = session.ledger.standings
         return await _json(
             lambda: {
                 "clock": now,
@@ -179,6 +181,8 @@ class _Handlers:
                 "live_consumers": live,
                 "slots": slots,
                 "consumers": fleet_view(consumers, now),
+                "audits": odds_text(standings.share),
+                "refused_hosts": sorted(standings.refused),
             }
         )
 

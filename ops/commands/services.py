@@ -97,6 +97,13 @@ def _metrics_page(service: str, text: str | None) -> Iterator[tuple[dict[str, st
 @click.option(
     "--adopt-store", is_flag=True, help="Go on with this store although the broker knows another."
 )
+@click.option(
+    "--audit-share",
+    type=click.FloatRange(0.0, 1.0),
+    default=0.01,
+    show_default=True,
+    help="Share of chunks to compute again on another host; 0 trusts every host.",
+)
 @options.amqp
 @options.ready_file
 def aggregator(
@@ -106,6 +113,7 @@ def aggregator(
     http_key: str | None,
     http_ca: str | None,
     adopt_store: bool,
+    audit_share: float,
     amqp_url: str,
     password_file: str | None,
     ready_file: Path | None,
@@ -122,6 +130,7 @@ def aggregator(
         http=options.address(http, "--http"),
         adopt_store=adopt_store,
         runbook=runbook.PAGE,
+        audit_share=audit_share,
         http_tls=None if http_cert is None else TlsFiles(http_ca, http_cert, http_key),
     )
 

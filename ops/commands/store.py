@@ -1,4 +1,4 @@
-"""`montemq store`: backup, check, prune and export, also while the aggregator works on it."""
+"""`montemq store`: backup, check, prune, export, readmit, also while the aggregator works on it."""
 
 import csv
 import json
@@ -13,6 +13,7 @@ import click
 
 from ops.commands import options
 from ops.commands.options import Duration
+from protocol.errors import UsageError
 from protocol.sentences import counted
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _store(function: Function) -> Function:
 
 @click.group()
 def store() -> None:
-    """Back up, check, prune or export the aggregator's database.
+    """Back up, check, prune or export the aggregator's database; readmit a host.
 
     The aggregator may run meanwhile.
     """
@@ -146,6 +147,24 @@ def export(form: str, path: Path) -> None:
         writer.writerow(COLUMNS)
         for result in found:
             writer.writerows(_lines(result))
+
+
+@store.command()
+@click.argument("host")
+@_store
+def readmit(host: str, path: Path) -> None:
+    """Take again what HOST sends, after it was refused because it had sent wrong numbers.
+
+    All its chunks are audited until a hundred have passed. The aggregator hears of it within
+    seconds; the consumers there have ended and must be started again.
+    """
+    from aggregator.store.sqlite import Access, Store  # noqa: PLC0415
+
+    with Store(path, Access.CARE) as opened:
+        if not opened.readmit(host):
+            refused = [one.host for one in opened.standings() if one.refused is not None]
+            raise UsageError(f"host '{host}' is not refused; refused are: {refused or 'none'}")
+    click.echo(f"{host} is readmitted", err=True)
 
 
 def _lines(result: "Result") -> Iterator[tuple[object, ...]]:

@@ -8,6 +8,7 @@ from aggregator.hosts import Hosts
 from aggregator.ledger import Ledger
 from aggregator.news import routing_key
 from aggregator.rpc import REQUESTS, Responder
+from aggregator.standings import Standings
 from aggregator.store.sqlite import StaleEpochError, Store
 from ops.simulation.channel import MemoryChannel
 from ops.simulation.disturbance import Disturbance
@@ -28,10 +29,13 @@ class AggregatorHabits:
         How long each step takes on average: applying a batch, committing, acknowledging.
     lost_events
         How likely an event reaches nobody.
+    audit_share
+        Of the chunks, computed a second time on another host.
     """
 
     step_seconds: float
     lost_events: float = 0.0
+    audit_share: float = 0.0
 
 
 class SimulatedAggregator(Party):
@@ -54,7 +58,10 @@ class SimulatedAggregator(Party):
         channel.connection.channel().declare_queue(topology.AGGREGATOR_LOCK, exclusive=True)
         epoch = self._store.take_over()
         store = self._store
-        self.ledger = Ledger(epoch, store.active_runs(), store.ended_runs(), store.names())
+        standings = Standings(store.standings(), self._habits.audit_share, self.world.random)
+        self.ledger = Ledger(
+            epoch, store.active_runs(), store.ended_runs(), store.names(), standings
+        )
         self._batch, self._working = [], False
         queues = (topology.TELEMETRY_QUEUE, topology.RPC_QUEUE, topology.DEAD_QUEUE)
         self._queues = {

@@ -12,16 +12,19 @@ from ops.simulation.party import TICK_SECONDS, Clock, Party
 from ops.simulation.remembered import answer, decode
 from protocol import topology
 from protocol.definition import Lane
+from protocol.exact import exact
 from protocol.messages import (
     Chunk,
     ConsumerState,
     Failure,
     FailureKind,
     Finished,
+    HostRefused,
     Partial,
     Telemetry,
     encode,
 )
+from protocol.statistics import Statistics
 
 TELEMETRY_SECONDS = 2.0
 
@@ -42,6 +45,8 @@ class Habits:
         How likely a chunk crashes its slot.
     broken
         Whether whatever it computes fails.
+    wrong
+        How likely it sends a sum in which one bit is another.
     share
         Of a core that its slots get: what a chunk costs in terms of how long it takes.
     """
@@ -51,7 +56,16 @@ class Habits:
     regularity: float = 1.0
     crash: float = 0.0
     broken: bool = False
+    wrong: float = 0.0
     share: float = 1.0
+
+
+def with_a_flipped_bit(statistics: Statistics) -> Statistics:
+    """Return statistics of which the lowest bit of one sum is cleared; they look as good."""
+    first = statistics.sums[0]
+    sign = -1 if first.mantissa < 0 else 1
+    flipped = exact(first.mantissa - sign, first.shift)  # the lowest bit of a mantissa is set
+    return statistics.model_copy(update={"sums": (flipped, *statistics.sums[1:])})
 
 
 class SimulatedConsumer(Party):
@@ -86,6 +100,7 @@ class SimulatedConsumer(Party):
         self._lanes, self._tokens = {}, {}
         queue = channel.declare_queue(exclusive=True, arguments=topology.subscription()).queue
         channel.bind(queue, topology.EVENTS, topology.finished_key("*"))
+        channel.bind(queue, topology.EVENTS, topology.refused_key(self.name))
         channel.consume(queue, no_ack=True)
         self._handle(e.Connected())
         self._tell()
@@ -108,8 +123,10 @@ class SimulatedConsumer(Party):
 
     def _deliver(self, delivery: Delivery) -> None:
         type_name = delivery.message.properties.type
-        message = decode(type_name, delivery.body, Chunk, Finished)
-        if isinstance(message, Finished):
+        message = decode(type_name, delivery.body, Chunk, Finished, HostRefused)
+        if isinstance(message, HostRefused):
+            self.kill()
+        elif isinstance(message, Finished):
             self._ended.add(message.run)
             self._handle(e.RunEnded(message.run, message.definition, message.term))
         else:
@@ -204,7 +221,10 @@ class SimulatedConsumer(Party):
         if self._habits.broken:
             text = "simulated fault of the host"
             return failure(chunk, self._worker, FailureKind.MODEL_ERROR, text)
-        return answer(chunk, self._worker)
+        found = answer(chunk, self._worker)
+        if isinstance(found, Partial) and self.world.random.random() < self._habits.wrong:
+            return found.model_copy(update={"statistics": with_a_flipped_bit(found.statistics)})
+        return found
 
     def _later(self, seconds: float, event: e.Event) -> None:
         self.later(seconds, lambda: self.guard(lambda: self._handle(event)))

@@ -1,6 +1,6 @@
 """What a schedule is made of: its runs, its parties and what goes wrong; and each run's digest."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 
@@ -71,6 +71,8 @@ class Scenario:
         How many times slower than usual each of them is.
     broken
         How many more there are that fail whatever they are given, at once.
+    wrong
+        How often each of further consumers, whose speed is usual, sends wrong sums.
     busy
         Whether slow ones are so because they get less of a core: their blocks cost no more.
     """
@@ -79,6 +81,7 @@ class Scenario:
     habits: Habits
     runs: tuple[RunPlan, ...] = (RunPlan(),)
     broken: int = 0
+    wrong: tuple[float, ...] = ()
     busy: bool = False
     producers: int = 1
     services: int = 0
@@ -106,7 +109,7 @@ class Scenario:
             for number in range(random.choice((1, 1, 1, 1, 2, 3)))
         )
         speed = slots * sum(1 / slowness for slowness in consumers)
-        return cls(
+        scenario = cls(
             consumers=consumers,
             habits=Habits(
                 slots=slots,
@@ -125,6 +128,8 @@ class Scenario:
             ),
             accidents=random.randint(0, 6),
         )
+        share = random.choice((0.0, 0.0, 0.05, 1.0))
+        return replace(scenario, aggregator=replace(scenario.aggregator, audit_share=share))
 
 
 def definition(plan: RunPlan) -> Definition:

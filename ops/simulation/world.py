@@ -98,6 +98,7 @@ class World:
         self.parties.extend(self._service() for _ in range(self.scenario.services))
         self.parties.extend(self._consumer(slowness) for slowness in self.scenario.consumers)
         self.parties.extend(self._consumer(0.0, broken=True) for _ in range(self.scenario.broken))
+        self.parties.extend(self._consumer(1.0, wrong=share) for share in self.scenario.wrong)
         for run, (_, plan) in self.jobs.items():
             for _ in range(self.scenario.producers):
                 self.after(plan.start, partial(self._begin, run))
@@ -248,11 +249,13 @@ class World:
         name = f"aggregator-{next(self._names)}"
         return SimulatedAggregator(self, name, self.store, self.scenario.aggregator)
 
-    def _consumer(self, slowness: float, *, broken: bool = False) -> SimulatedConsumer:
+    def _consumer(
+        self, slowness: float, *, broken: bool = False, wrong: float = 0.0
+    ) -> SimulatedConsumer:
         habits = self.scenario.habits
         seconds = habits.block_seconds * slowness
         share = 1 / slowness if self.scenario.busy and slowness else habits.share
-        habits = replace(habits, block_seconds=seconds, broken=broken, share=share)
+        habits = replace(habits, block_seconds=seconds, broken=broken, share=share, wrong=wrong)
         return SimulatedConsumer(self, f"consumer-{next(self._names)}", habits)
 
     def _producer(self, run: str, *, detached: bool) -> SimulatedProducer:

@@ -163,6 +163,7 @@ ALLOWED = {
     "take chunks": lambda c: c.basic_get(WORK_QUEUE),
     "send its own telemetry": publish(t.TELEMETRY, ME),
     "hear the ends of runs": bound(t.EVENTS, t.finished_key("*")),
+    "hear that it is refused": bound(t.EVENTS, t.refused_key("spare-1")),
     "hear commands": bound(t.CONTROL, "fleet.spare-1"),
 }
 

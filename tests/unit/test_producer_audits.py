@@ -2,7 +2,7 @@
 
 import pytest
 
-from producer.audits import MAX_REST_SECONDS, REST_SECONDS
+from producer.audits import MAX_REST_SECONDS, REST_SECONDS, rest_seconds
 from producer.late import OVERTAKEN_SECONDS, PATIENCE_SECONDS
 from producer.scheduler import RETRY_SECONDS
 from protocol.messages import Chunk, WantedAudit
@@ -54,13 +54,17 @@ def test_an_answer_of_the_aggregator_tells_of_audits_as_well(harness: Harness) -
 def test_a_declined_audit_is_issued_again_at_once_and_then_after_ever_longer_rests(
     harness: Harness,
 ) -> None:
+    rests = [rest_seconds(turn) for turn in range(200)]
+    assert rests[:2] == [0.0, REST_SECONDS]
+    assert rests == sorted(rests)
+    assert rests[-1] == MAX_REST_SECONDS
     harness.progress(audits=(AUDIT,))
     for turn in range(200):
         [issued] = audits(harness)
         harness.progress(audits=(AUDIT,), failed_attempts=(issued.attempt,))
         if turn:
             assert not audits(harness)
-        harness.now += min(turn * REST_SECONDS, MAX_REST_SECONDS) + 1e-6
+        harness.now += rest_seconds(turn) + 1e-6
 
 
 def test_a_dispute_is_another_audit(harness: Harness) -> None:

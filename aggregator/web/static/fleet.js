@@ -11,13 +11,19 @@ const COLUMNS = [
 
 export function show(main) {
   const counted = el("p", { class: "quiet" });
+  const refused = el("p", { class: "problem", role: "alert", hidden: true });
+  const audits = el("p", { class: "quiet" });
   const fleet = table("Consumers, those first that not all is well with", COLUMNS);
-  main.append(el("h1", {}, "Fleet"), counted, el("div", { class: "sheet" },
-    el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Fleet" }, fleet.whole)));
+  main.append(el("h1", {}, "Fleet"), counted, refused, el("div", { class: "sheet" },
+    el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Fleet" }, fleet.whole)),
+  audits);
   document.title = "Fleet · montemq";
   new Live("/api/fleet/events", async () => {
     const found = await read("/api/fleet");
     setText(counted, found.text);
+    setText(audits, found.audits);
+    refused.hidden = found.refused_hosts.length === 0;
+    setText(refused, `Refused, because they sent wrong numbers: ${found.refused_hosts.join(", ")}`);
     follow(fleet.body, found.consumers, (one) => one.consumer, make, update);
   }).start();
 }
