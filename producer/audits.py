@@ -6,13 +6,14 @@ which of them are still wanted.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from random import Random
 
 from protocol.messages import WantedAudit
 
 REST_SECONDS, REST_GROWTH, MAX_REST_SECONDS = 0.01, 1.5, 1.0
-"""How long an audit rests that came back without an answer, after the first time. A host that must
-not compute it declines it at once, and the broker gives it to the consumers in turn, so that few
-tries reach another; where that one is slow, many would only keep the others busy."""
+"""How long an audit rests at most that came back without an answer, after the first time. A host
+that must not compute it declines it at once, and the broker gives it to the consumers in turn, so
+that few tries reach another; where that one is slow, many would only keep the others busy."""
 
 
 @dataclass(slots=True)
@@ -39,9 +40,17 @@ class _Issue:
 
 
 class Audits:
-    """The audits that are wanted."""
+    """The audits that are wanted.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    seed
+        Of chance: two audits that come back and go out again in step could reach, of two consumers
+        that are served in turn, the wrong one for ever.
+    """
+
+    def __init__(self, seed: str) -> None:
+        self._random = Random(seed)  # noqa: S311 - breaks ties, hides nothing
         self._issues: dict[WantedAudit, _Issue] = {}
         self._by_attempt: dict[int, WantedAudit] = {}
 
@@ -68,7 +77,7 @@ class Audits:
         if audit is not None:
             issue = self._issues[audit]
             del issue.attempts[attempt]
-            issue.rests_until = now + rest_seconds(issue.setbacks)
+            issue.rests_until = now + self._random.random() * rest_seconds(issue.setbacks)
             issue.setbacks += 1
 
     def disconnected(self) -> None:
@@ -92,7 +101,9 @@ class Audits:
             Gives the seconds after which one that was issued so often counts as lost.
         """
         room -= self.outstanding
-        for audit, issue in self._issues.items():
+        issues = list(self._issues.items())
+        self._random.shuffle(issues)
+        for audit, issue in issues:
             if not issue.attempts:
                 if room > 0 and now >= issue.rests_until:
                     room -= 1
@@ -109,6 +120,6 @@ class Audits:
 
 
 def rest_seconds(setbacks: int) -> float:
-    """Return how long an audit rests that came back so often before."""
+    """Return how long an audit rests at most that came back so often before."""
     growth = REST_GROWTH ** min(setbacks - 1, 60)
     return min(REST_SECONDS * growth, MAX_REST_SECONDS) if setbacks else 0.0

@@ -81,7 +81,7 @@ class Scheduler:
         self._sizing = Sizing(chunk_blocks)
         self._window = Window()
         self._lateness = Lateness()
-        self._audits = Audits()
+        self._audits = Audits(run)
         # By the number of the chunk, which is the order of issue; and by attempt.
         self._issued: dict[int, Issued] = {}
         self._by_attempt: dict[int, Issued] = {}

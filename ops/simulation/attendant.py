@@ -24,13 +24,16 @@ class RunLog:
     attempts
         All that were published.
     blocks
-        How many blocks they had together.
+        How many blocks they had together, audits apart.
+    audits
+        How many of them were audits, declined ones too.
     ended
         When its first producer knew that it had ended.
     """
 
     attempts: set[int] = field(default_factory=set)
     blocks: int = 0
+    audits: int = 0
     ended: float = math.inf
 
 
@@ -114,7 +117,10 @@ class SimulatedAttendant:
         if chunk.attempt in self._log.attempts:
             raise AssertionError(f"attempt {chunk.attempt} was used twice")
         self._log.attempts.add(chunk.attempt)
-        self._log.blocks += chunk.blocks
+        if chunk.not_by is None:
+            self._log.blocks += chunk.blocks
+        else:
+            self._log.audits += 1
         channel = self._party.channel
         if channel is not None:
             key = topology.work_key(self.job.pool, self.job.lane)

@@ -48,6 +48,10 @@ LEFT_SHARE = 0.5
 MOST_ISSUES = 20
 """How often a block may be issued on average, whatever goes wrong."""
 
+MOST_AUDITS, MOST_AUDITS_PER_SECOND = 100, 10
+"""How often a run's audits may be issued, while those who may not compute them are the only ones
+who have nothing else to do."""
+
 STEP_SHARE = 0.95
 """How often a message moves before time does, while any are under way."""
 
@@ -307,8 +311,9 @@ def simulate(seed: int, scenario: Scenario | None = None) -> World:
     Raises
     ------
     InvariantError
-        A run did not end, its digest differs, a block is missing or counted twice, chunks were
-        issued again and again, or a run failed without as many crashes at a block as that takes.
+        A run did not end, its digest differs, a block is missing or counted twice, chunks or
+        audits were issued again and again, or a run failed without as many crashes at a block as
+        that takes.
     """
     world = World(seed, scenario)
     world.run()
@@ -334,3 +339,6 @@ def _check(world: World, run: str) -> None:
     issued, wanted = world.logs[run].blocks, plan.cells * plan.blocks
     if issued > wanted * MOST_ISSUES:
         raise InvariantError(f"{where}: {issued} blocks were issued for {wanted}")
+    audits, seconds = world.logs[run].audits, world.logs[run].ended
+    if audits > MOST_AUDITS + MOST_AUDITS_PER_SECOND * seconds:
+        raise InvariantError(f"{where}: {audits} audits were issued in {seconds:.0f} s")

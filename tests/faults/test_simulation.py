@@ -6,6 +6,8 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from aggregator import failures, ledger
 from aggregator.books import RunBooks
 from ops.simulation.consumer import Habits
 from ops.simulation.disturbance import Disturbance
-from ops.simulation.scenario import TARGETS, RunPlan, Scenario
+from ops.simulation.scenario import TARGETS, RunPlan, Scenario, undisturbed_digest
 from ops.simulation.world import InvariantError, World, simulate
 from producer import watchlist
 from producer.scheduler import AskMissing, Scheduler
@@ -26,6 +28,9 @@ SCHEDULES = int(os.environ.get("MONTEMQ_SCHEDULES", "5000"))
 FIRST_SEED = int(os.environ.get("MONTEMQ_FIRST_SEED", "0"))
 """Both from the environment, so that a longer run by hand can look elsewhere."""
 
+
+WRONG_HOSTS = 40
+"""Schedules with a machine that is wrong now and then."""
 
 FEW = 500
 LEAST_SHARE = 0.01
@@ -41,10 +46,12 @@ ONE_THAT_CRASHES = Scenario(
 Patch = pytest.MonkeyPatch
 
 
-def _outcome(seed: int) -> tuple[str | None, frozenset[Disturbance]]:
+def _outcome(
+    seed: int, scenario: Scenario | None = None
+) -> tuple[str | None, frozenset[Disturbance]]:
     """Return what went wrong in a schedule, and what befell it."""
     try:
-        world = simulate(seed)
+        world = simulate(seed, scenario)
     except Exception:  # noqa: BLE001 - whatever it is, the seed is what repeats it
         return f"seed {seed}:\n{traceback.format_exc()}", frozenset()
     return None, frozenset(kind for kind, times in world.broker.seen.items() if times)
@@ -93,6 +100,37 @@ def test_the_scenarios_cover_every_kind_of_disturbance() -> None:
     assert any(s.producers > 1 and s.aggregators > 1 and s.accidents > 3 for s in scenarios)
     assert any(s.services > 1 and s.runs[0].detached for s in scenarios)
     assert any(s.services and not s.runs[0].detached for s in scenarios)
+    assert {s.aggregator.audit_share for s in scenarios} == {0.0, 0.05, 1.0}
+
+
+def with_a_wrong_host(seed: int, audit_share: float) -> Scenario:
+    """Return what a seed chooses, of two good machines and one that is wrong now and then."""
+    chosen = Scenario.of(Random(seed))  # noqa: S311 - the same each time
+    aggregator = replace(chosen.aggregator, audit_share=audit_share)
+    habits = replace(chosen.habits, crash=0.0)
+    return replace(chosen, consumers=(1.0, 1.0), wrong=(0.3,), aggregator=aggregator, habits=habits)
+
+
+@pytest.mark.timeout(300)
+def test_a_host_that_flips_bits_harms_no_digest_where_every_chunk_is_audited() -> None:
+    refused = 0
+    for seed in range(WRONG_HOSTS):
+        world = World(seed, with_a_wrong_host(seed, 1.0))
+        world.run()
+        for run, (_, plan) in world.jobs.items():
+            result = world.store.result(run)
+            assert result is not None
+            assert result.digest == undisturbed_digest(plan), f"seed {seed}"
+        found = [one.host for one in world.store.standings() if one.refused is not None]
+        assert len(found) <= 1
+        refused += len(found)
+    assert refused > WRONG_HOSTS / 2
+
+
+def test_without_audits_it_harms_many() -> None:
+    seeds = range(10)
+    outcomes = [_outcome(seed, with_a_wrong_host(seed, 0.0))[0] or "" for seed in seeds]
+    assert sum("expected digest" in text for text in outcomes) > len(seeds) / 2
 
 
 def simulate_crashes() -> list[World]:
