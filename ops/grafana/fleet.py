@@ -146,6 +146,36 @@ DASHBOARD = Dashboard(
             ),
         ),
         Row(
+            "Whose numbers are wrong?",
+            ("WrongHost", "GoldenMismatch"),
+            (
+                Panel(
+                    "Hosts refused for wrong numbers",
+                    "Their chunks differed from those of two other hosts: nothing of them is "
+                    "taken until an operator readmits them.",
+                    query("sum(montemq_refused_hosts) or vector(0)", "refused"),
+                    kind=Kind.NUMBER,
+                    steps=(Step(1, Color.BAD),),
+                    width=4,
+                ),
+                Panel(
+                    "Audits",
+                    "Per second: passed, wrong, and skipped because nobody else could compute "
+                    "the chunk.",
+                    query(f"sum by (outcome) (rate(montemq_audits_total[{RATE}]))", "{{outcome}}"),
+                    unit=Unit.PER_SECOND,
+                    width=12,
+                    stacked=True,
+                ),
+                Panel(
+                    "Audits that wait",
+                    "Chunks that no two hosts agree on yet; their runs end after them.",
+                    query("sum(montemq_pending_audits) or vector(0)", "pending"),
+                    width=8,
+                ),
+            ),
+        ),
+        Row(
             "Who comes and goes?",
             ("NoConsumers", "ManyDuplicates"),
             (

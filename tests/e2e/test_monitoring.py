@@ -16,6 +16,7 @@ import pytest
 
 import producer
 from ops.grafana import __main__ as grafana
+from ops.simulation.consumer import with_a_flipped_bit
 from protocol import registry
 from protocol.definition import Lane
 from protocol.messages import encode
@@ -163,19 +164,24 @@ def connect(site: Site) -> sqlite3.Connection:
 
 
 class Nuisance:
-    """What is published again and again by somebody who should not."""
+    """What is published, once or again and again, by somebody who should not."""
 
     def __init__(self, site: Site, job: GateJob, aggregator: Service) -> None:
         self._broker = site.broker
         self._aggregator = aggregator
         again = job.partial()
         self._merged = Hostile("merged already", again.type, encode(again), "")
+        bits = with_a_flipped_bit(again.statistics)
+        wrong = again.model_copy(update={"statistics": bits, "host": "broken"})
+        self._wrong = Hostile("wrong numbers", wrong.type, encode(wrong), "")
         self._lane = Lane.NORMAL
 
     @contextmanager
     def channel(self) -> Iterator[None]:
         with pika.BlockingConnection(pika.URLParameters(self._broker.url)) as connection:
             self._channel = connection.channel()
+            # Whoever tells again what is merged decides against this one.
+            publish(self._channel, RESULTS, partial_key("guest"), self._wrong)
             yield
 
     def again(self) -> None:

@@ -104,6 +104,15 @@ def statistics(draw: st.DrawFn) -> dict[str, Any]:
     return collect(blocks, draw(st.sampled_from([2, 1024]))).model_dump()
 
 
+not_by = st.lists(consumers, min_size=1, max_size=8).map(tuple)
+audits = st.lists(
+    st.fixed_dictionaries({
+        "cell": cells, "first_block": st.integers(0, 2**32 - 1), "blocks": st.integers(1, 2**32),
+        "not_by": not_by,
+    }),
+    max_size=3,
+).map(tuple)  # fmt: skip
+
 BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "chunk.v1": st.fixed_dictionaries(
         scope | {
@@ -112,7 +121,7 @@ BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             "outputs": st.lists(names, min_size=1, max_size=5, unique=True).map(tuple),
         },
         optional={
-            "not_by": st.none() | st.lists(consumers, min_size=1, max_size=8).map(tuple),
+            "not_by": st.none() | not_by,
             "histograms": st.booleans(), "bump": bumps,
         },
     ),
@@ -153,7 +162,7 @@ BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             "confirms": st.tuples(*[counters] * 13),
         }),
     }),
-    "progress.v1": st.fixed_dictionaries({
+    "progress.v1": st.fixed_dictionaries(optional={"audits": st.none() | audits}, mapping={
         "run": runs, "epoch": counters, "sequence": counters,
         "cells": st.lists(
             st.fixed_dictionaries({"cell": cells, "merged": ranges, "cost": st.none() | seconds}),
@@ -171,6 +180,7 @@ BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         {"run": runs, "definition": definitions, "pool": names, "lane": lanes},
         optional={"name": st.none() | run_names},
     ),
+    "refused.v1": st.fixed_dictionaries({"host": consumers}),
     "declared.v1": run_only, "declaration.v1": run_only,
     "status.v1": st.fixed_dictionaries(
         {},
@@ -197,7 +207,7 @@ BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         "total": counters, "clock": seconds,
     }),
     "missing.v1": run_only, "results.v1": run_only, "cancel.v1": run_only, "resume.v1": run_only,
-    "missing_reply.v1": st.fixed_dictionaries({
+    "missing_reply.v1": st.fixed_dictionaries(optional={"audits": st.none() | audits}, mapping={
         "run": runs, "state": states, "epoch": counters, "sequence": counters,
         "term": st.integers(0, 2**32 - 1), "slots": counters, "busy": counters,
         "consumers": counters, "merged_blocks": counters, "expected_blocks": counters,

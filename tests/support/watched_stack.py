@@ -57,7 +57,7 @@ class WatchedStack:
 
     def aggregator(self) -> Service:
         """Start an aggregator where Prometheus looks for it, and wait until it is ready."""
-        service = self.site.aggregator("--http", self.http)
+        service = self.site.aggregator("--http", self.http, "--audit-share", "1")
         service.ready(PATIENCE_SECONDS)
         return service
 

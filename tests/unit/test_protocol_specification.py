@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from aggregator.estimates import estimates
 from aggregator.stopping import Target, reached
 from protocol import codec, definition, messages, results, rpc_messages, topology
+from protocol.audit_odds import catch_probability
 from protocol.definition import Definition, Method, Stop
 from protocol.exact import MAX_BYTES, Exact, column, from_float, rounded_sqrt
 from protocol.histogram import bin_edges, bin_numbers
@@ -69,6 +70,7 @@ def test_the_page_has_all_vectors() -> None:
     assert set(VECTORS) == {
         "exact", "moments", "bins", "controls", "statistics", "digest", "definition", "target",
         "checkpoints", "stopping", "philox4x32-10", "uniforms", "sobol", "generator", "messages",
+        "audits",
     }  # fmt: skip
 
 
@@ -265,6 +267,13 @@ def test_the_rule_of_stopping_is_as_specified(row: dict[str, Any]) -> None:
     assert (known and variance > 0 and all(variance <= x * x for x in limits)) is row["holds"]
 
 
+@pytest.mark.parametrize("row", VECTORS["audits"])
+def test_the_odds_of_audits_are_as_specified(row: dict[str, Any]) -> None:
+    share, wrong, chunks = row["share"], row["wrong"], row["chunks"]
+    assert row["caught"] == pytest.approx(1 - (1 - share * wrong) ** chunks, abs=1e-10)
+    assert row["caught"] == pytest.approx(catch_probability(share, wrong, chunks), abs=1e-10)
+
+
 def test_the_vectors_of_the_rule_pass_and_fail() -> None:
     assert {row["holds"] for row in VECTORS["stopping"]} == {True, False}
 
@@ -317,6 +326,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "### 5.8 `missing_reply.v1`": rpc_messages.Missing,
     "### 5.10 `store.v1`": messages.StoreIdentity,
     "### 5.13 `declared.v1`": messages.Declared,
+    "### 5.16 `refused.v1`": messages.HostRefused,
     "### 7.2 A partial": Statistics,
     "## 8. Definition": Definition,
 }
