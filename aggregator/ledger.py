@@ -164,6 +164,7 @@ class Ledger(Register):
         for books in list(self.active.values()):
             if books.pass_time(now):
                 every = {(books.run, number) for number in range(len(books.cells))}
+                self.changes.runs[books.run] = books
                 self.changes.cells |= every
                 self.changes.ended_cells |= every
                 self._finish(books, now)

@@ -372,6 +372,27 @@ def test_a_run_does_not_wait_for_ever_for_who_never_answers(of: Definition) -> N
     assert bench.state is RunState.FINISHED
 
 
+def test_a_run_whose_time_is_over_waits_for_audits_too_and_is_written_meanwhile(
+    bench: Bench,
+) -> None:
+    bench.of = of = definition(stop={"seconds": 10.0})
+    bench.ledger.declare(declare(of, "timed"), NOW)
+    bench.take("a", 0, 32, run="timed", **BITS)
+    bench.take("b", 32, 48, run="timed")
+    for seconds in (11, 12):
+        bench.hear("abc", NOW + seconds)
+        bench.ledger.tick(NOW + seconds)
+        bench.commit()
+        assert bench.ledger.status("timed", NOW).state is RunState.RUNNING
+    bench.take("a", 32, 48, NOW + 13, run="timed")
+    bench.take("b", 0, 32, NOW + 13, run="timed")
+    bench.take("c", 0, 32, NOW + 13, run="timed")
+    # What the wrong one had sent does not count any more, and the time is over.
+    bench.ledger.tick(NOW + 14)
+    assert bench.ledger.status("timed", NOW).state is RunState.FINISHED
+    assert bench.ledger.changes.results["timed"].samples == 0
+
+
 # What is kept
 
 
