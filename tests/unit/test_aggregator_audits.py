@@ -273,6 +273,8 @@ def test_a_refused_host_hears_so_whatever_it_sends_and_its_slots_count_no_more(
     assert isinstance(progress, Progress)
     assert progress.failed_attempts == (77,)  # others compute what it was given
     assert bench.ledger.fleet.hosts("default") == {"b", "c"}
+    bench.take("a", 0, 32, NOW + 3 * REFUSE_SECONDS)
+    assert HostRefused(host="a") in bench.ledger.take_events(NOW)
 
 
 def test_answers_on_another_engine_are_not_compared(bench: Bench) -> None:
