@@ -163,7 +163,7 @@ class Audits:
 
     def open_to(self, hosts: Collection[str]) -> Iterator[Audit]:
         """Yield the audits that one of these hosts may compute, the oldest first."""
-        if all(host in hosts for host in +self._firsts) and len(hosts) == 1:
+        if len(hosts) <= 1 and (not hosts or (+self._firsts).keys() == set(hosts)):
             return  # one machine has nobody to look after it, however much of it waits
         yield from (audit for audit in self.pending.values() if audit.is_open_to(hosts))
 
@@ -195,7 +195,11 @@ def key_of(partial: ChunkScope) -> Key:
 
 
 def fingerprint(statistics: Statistics) -> bytes:
-    """Return a hash of exact statistics: they have one form, so equal ones have equal hashes."""
+    """Return a hash of exact statistics: they have one form, so equal ones have equal hashes.
+
+    Stores keep it: a version that gives statistics another form must have them forget audits, or
+    whoever answered before would look wrong.
+    """
     return hashlib.sha256(canonical(statistics.model_dump())).digest()
 
 
