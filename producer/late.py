@@ -94,9 +94,9 @@ class Lateness:
 
     def patience(self, seconds: float | None) -> float:
         """Return after how long a chunk that takes so long is late, with others left to do."""
-        if self._wait is None:
+        if not self._waits:
             return PATIENCE_SECONDS
-        usual = self._wait + (seconds or 0.0)
+        usual = median(self._waits) + (seconds or 0.0)
         return max(OVERTAKEN_SECONDS, OVERTAKEN_FACTOR * usual)
 
     def late(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aggregator import failures, ledger
+from aggregator import failures, ledger, register
 from aggregator.books import RunBooks
 from ops.simulation.consumer import Habits
 from ops.simulation.disturbance import Disturbance
@@ -187,7 +187,8 @@ def believe_the_clock(patch: Patch) -> None:
     def naive(books: RunBooks, now: float) -> Any:
         return status(books, now).model_copy(update={"elapsed_seconds": now - books.created})
 
-    patch.setattr(ledger, "run_status", naive)
+    for module in (ledger, register):
+        patch.setattr(module, "run_status", naive)
 
 
 @pytest.mark.parametrize(
