@@ -15,6 +15,7 @@ from aggregator.cells import Ending
 from aggregator.ledger import Ledger
 from aggregator.news import REFUSE_SECONDS
 from aggregator.result import digest
+from aggregator.rpc import Responder
 from aggregator.standings import NEW_UNTIL, PROBATION, Standing, Standings
 from aggregator.store.sqlite import Store
 from protocol.definition import Definition
@@ -27,7 +28,9 @@ from protocol.messages import (
     RunState,
     WantedAudit,
 )
+from protocol.result_texts import footnotes
 from protocol.results import EndedBy
+from protocol.rpc_messages import Declare, Results, ResultsRequest, ResumeRequest
 from protocol.statistics import collect
 from tests.support.run_values import (
     BLOCK_SIZE,
@@ -447,6 +450,59 @@ def test_a_run_that_is_resumed_forgets_hosts_that_were_refused_meanwhile(bench: 
     bench.commit()
     assert bench.store.suspects("other") == ()
     assert list(bench.ledger.active["other"].cells[0].merged) == [(32, 40)]
+
+
+def test_a_result_names_who_was_found_wrong_since_and_resuming_computes_that_part_again(
+    of: Definition,
+) -> None:
+    bench = Bench(of, hosts="")
+    bench.ledger.tick(NOW)
+    bench.take("a", 0, 32, LATER, **BITS)
+    bench.take("b", 32, 48, LATER)
+    bench.ledger.tick(LATER)
+    bench.commit()
+    responder = Responder(bench.ledger, bench.store)
+    before = responder.answer(ResultsRequest(run=RUN), LATER)
+    assert isinstance(before, Results)
+    assert (before.result.state, before.result.suspects) == ("finished", ())
+    assert isinstance(responder.answer(ResumeRequest(run=RUN), LATER), Declare)
+    assert bench.state is RunState.FINISHED  # nothing is wrong with it that anybody knows of
+    bench.hear("bcd", LATER)
+    bench.ledger.declare(declare(of, "other"), LATER)
+    for host, bits in (("a", BITS), ("b", {}), ("c", {})):
+        bench.take(host, 0, 32, LATER, run="other", **bits)
+    bench.commit()
+    doubtful = responder.answer(ResultsRequest(run=RUN), LATER)
+    assert isinstance(doubtful, Results)
+    assert doubtful.result.suspects == ("a",)
+    assert "doubtful: found wrong since, and in this result: a" in " ".join(
+        footnotes(doubtful.result)
+    )
+    responder.answer(ResumeRequest(run=RUN), LATER)
+    assert bench.state is RunState.RUNNING
+    assert bench.ledger.missing(RUN).cells[0].missing == ((0, 32),)
+    bench.take("b", 0, 32, LATER)
+    bench.take("c", 0, 32, LATER)
+    bench.commit()
+    after = responder.answer(ResultsRequest(run=RUN), LATER)
+    assert isinstance(after, Results)
+    assert after.result.digest == honest_digest(of) != before.result.digest
+    assert after.result.suspects == ()
+
+
+def test_an_operator_readmits_a_host_in_the_store(bench: Bench) -> None:
+    for host, bits in (("a", BITS), ("b", {}), ("c", {})):
+        bench.take(host, 0, 32, **bits)
+    standings = bench.ledger.standings
+    standings.reread(bench.store.standings())
+    assert standings.refused == {"a"}  # that it is refused was not written yet
+    bench.commit()
+    assert not bench.store.readmit("b")
+    assert bench.store.readmit("a")
+    standings.reread(bench.store.standings())
+    assert not standings.refused
+    assert standings.share_of("a") == 1.0
+    assert bench.take("a", 0, 32) is Outcome.MERGED
 
 
 def test_pruning_forgets_audits_and_contributors(bench: Bench) -> None:

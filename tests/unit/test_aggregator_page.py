@@ -13,6 +13,7 @@ from aggregator.watch import MAX_WATCHERS
 from aggregator.web import static_files
 from aggregator.web.results import MAX_KEPT, Results
 from aggregator.web.views import plot_data
+from protocol.audit_odds import odds_text
 from protocol.definition import Definition, Method
 from protocol.messages import RunState, Suspension
 from protocol.result_texts import with_error
@@ -292,6 +293,19 @@ async def test_the_fleet_shows_who_is_there_who_rests_and_who_is_gone(site: Serv
     assert by_name["lost.1"]["silent_seconds"] == 100
     assert "failures in a row" in by_name["rests.1"]["reason"]
     assert (by_name["well.1"]["reason"], by_name["well.1"]["busy"]) == ("", 2)
+
+
+async def test_the_fleet_shows_who_is_refused_and_how_likely_a_wrong_host_is_caught(
+    site: Served,
+) -> None:
+    standings = site.session.ledger.standings
+    assert (await site.json("/api/fleet"))[1]["refused_hosts"] == []
+    standings.share = 0.01
+    for host in ("b", "a"):
+        standings.refuse(host, NOW)
+    _, fleet = await site.json("/api/fleet")
+    assert fleet["refused_hosts"] == ["a", "b"]
+    assert fleet["audits"] == odds_text(0.01)
 
 
 async def test_each_reason_to_be_suspended_is_told_in_words_of_its_own(site: Served) -> None:
