@@ -30,14 +30,17 @@ from protocol.errors import MessageRefusedError, RunIdTakenError
 from protocol.messages import (
     Chunk,
     ChunkScope,
+    ConsumerOutdated,
     Failure,
     FailureKind,
     Headline,
+    HostRefused,
     Partial,
     RefusalReason,
     RunState,
     Telemetry,
 )
+from protocol.origin import release_of
 from protocol.rpc_messages import Declare, Missing, RunStatus
 
 
@@ -52,6 +55,8 @@ class Ledger(Register):
         What the store holds.
     standings
         What is known of hosts, and which of their chunks are audited: none unless it says so.
+    oldest
+        The version that consumers must have at least; any if empty.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class Ledger(Register):
         ended: Iterable[EndedRun] = (),
         names: Iterable[Latest] = (),
         standings: Standings | None = None,
+        oldest: str = "",
     ) -> None:
         super().__init__(active, ended)
         self.epoch = epoch
@@ -68,6 +74,7 @@ class Ledger(Register):
         self.fleet = Fleet()
         self.changes = Changes()
         self.standings = standings or Standings()
+        self._oldest = oldest
         self._auditor = Auditor(self.standings, self.fleet)
         self._news = News(epoch, self.active, self._auditor.wanted)
         self._recorder = Recorder()
@@ -174,9 +181,14 @@ class Ledger(Register):
                 self._judge(books, now)
 
     def heartbeat(self, telemetry: Telemetry, now: float) -> None:
-        """Take in a consumer's word; one of a refused host hears that it is refused."""
+        """Take in a consumer's word; one that is refused hears that, and is not counted."""
         if self.standings.refuses(telemetry.host):
-            self._news.refuse(telemetry.host, now)
+            self._news.refuse(HostRefused(host=telemetry.host), now)
+        elif self._oldest and release_of(telemetry.version) < release_of(self._oldest):
+            outdated = ConsumerOutdated(
+                consumer=telemetry.consumer, host=telemetry.host, oldest=self._oldest
+            )
+            self._news.refuse(outdated, now)
         elif self.fleet.hear(telemetry, now):
             self.fleet_changed(telemetry.pool, now)
 
@@ -335,7 +347,7 @@ class Ledger(Register):
 
     def _drop(self, answer: Partial | Failure, now: float) -> Outcome:
         """Take nothing from a refused host, and have others compute what it was given."""
-        self._news.refuse(answer.host, now)
+        self._news.refuse(HostRefused(host=answer.host), now)
         if answer.run in self.active:
             self._news.of(answer.run).failed_attempts.append(answer.attempt)
         return Outcome.REFUSED
@@ -344,7 +356,7 @@ class Ledger(Register):
         """Refuse hosts that were wrong, and forget all that they contributed to runs that go on."""
         for host in hosts:
             self._auditor.convict(host, self.changes, now)
-            self._news.refuse(host, now)
+            self._news.refuse(HostRefused(host=host), now)
         for books in self.active.values() if hosts else ():
             self._empty(books, hosts)
             self._news.of(books.run)  # fewer slots

@@ -13,6 +13,7 @@ from aggregator.result import headline
 from protocol import topology
 from protocol.messages import (
     CellProgress,
+    ConsumerOutdated,
     Declared,
     Finished,
     Headline,
@@ -32,7 +33,8 @@ HEADLINE_SECONDS = 0.2
 """How often the estimate for people who watch is computed."""
 
 
-Event = Progress | Declared | Finished | HostRefused
+Refusal = HostRefused | ConsumerOutdated
+Event = Progress | Declared | Finished | Refusal
 
 
 @dataclass(slots=True)
@@ -78,8 +80,8 @@ class News:
         self._declared: list[Declared] = []
         self._finished: list[Finished] = []
         self._reminded: dict[str, float] = {}
-        self._refused: list[HostRefused] = []
-        self._told_off: dict[str, float] = {}
+        self._refused: list[Refusal] = []
+        self._told_off: dict[Refusal, float] = {}
 
     def begin(self, run: str) -> None:
         """Take note that a run is active; where its end is not told yet, it never will be."""
@@ -118,11 +120,11 @@ class News:
             self._reminded[finished.run] = now
             self._finished.append(finished)
 
-    def refuse(self, host: str, now: float) -> None:
-        """Tell that a host is refused, unless that was done a moment ago."""
-        if now - self._told_off.get(host, float("-inf")) >= REFUSE_SECONDS:
-            self._told_off[host] = now
-            self._refused.append(HostRefused(host=host))
+    def refuse(self, refusal: Refusal, now: float) -> None:
+        """Tell that a host or consumer is refused, unless it was told a moment ago."""
+        if now - self._told_off.get(refusal, float("-inf")) >= REFUSE_SECONDS:
+            self._told_off[refusal] = now
+            self._refused.append(refusal)
 
     def emptied(self, run: str) -> None:
         """Have whoever listens to an active run ask what is missing: some of it is again."""
@@ -140,6 +142,7 @@ class News:
         events.extend(self._finished)
         events.extend(self._refused)
         self._refused.clear()
+        self._told_off = {r: at for r, at in self._told_off.items() if now - at < REFUSE_SECONDS}
         self._declared.clear()
         self._pending.clear()
         self._finished.clear()
@@ -173,7 +176,7 @@ class News:
 
 def routing_key(event: Event) -> str:
     """Return the key under which an event is published."""
-    if isinstance(event, HostRefused):
+    if isinstance(event, HostRefused | ConsumerOutdated):
         return topology.refused_key(event.host)
     return _KEYS[type(event)](event.run)
 

@@ -39,6 +39,8 @@ class Settings:
         The page, in HTML, that the links of alerts lead to, if there is one.
     audit_share
         Of the chunks of a host that is known, computed again on another one.
+    oldest_consumer
+        The version that consumers must have at least; any if empty.
     http_tls
         To serve over TLS; with an authority there, clients need a certificate.
     """
@@ -50,6 +52,7 @@ class Settings:
     runbook: Path | None = None
     http_tls: TlsFiles | None = None
     audit_share: float = AUDIT_SHARE
+    oldest_consumer: str = ""
 
 
 class Aggregator:
@@ -88,9 +91,14 @@ class Aggregator:
         self, store: Store, executor: ThreadPoolExecutor, on_ready: Callable[[], None]
     ) -> None:
         office = Office(
-            store, executor, self.metrics, steady_clock(), self.settings.audit_share,
+            store,
+            executor,
+            self.metrics,
+            steady_clock(),
+            self.settings.audit_share,
+            self.settings.oldest_consumer,
             watch=self.watch,
-        )  # fmt: skip
+        )
         failures, ready = 0, False
         while True:
             try:

@@ -24,7 +24,7 @@ from aggregator.identity import check_identity
 from aggregator.leaders import Leaders
 from aggregator.ledger import Ledger
 from aggregator.metrics import DEAD_LETTER, EVENT, REPLY, Metrics
-from aggregator.news import routing_key
+from aggregator.news import Refusal, routing_key
 from aggregator.result import result
 from aggregator.rpc import REQUESTS, Responder
 from aggregator.standings import Standings
@@ -39,7 +39,6 @@ from protocol.machines import may_speak
 from protocol.messages import (
     Chunk,
     Failure,
-    HostRefused,
     Leader,
     Message,
     Partial,
@@ -80,6 +79,7 @@ class Office:
     metrics: Metrics
     clock: Callable[[], float]
     audit_share: float = 0.0
+    oldest_consumer: str = ""
     hosts: Hosts = field(default_factory=Hosts)
     leaders: Leaders = field(default_factory=Leaders)
     watch: Watch = field(default_factory=Watch)
@@ -139,7 +139,7 @@ class Session:
             await check_identity(incoming, office.store, office.refuse, adopt=adopt)
             outgoing = await Link.open(broker, "montemq aggregator (out)", confirms=False)
             ledger = await asyncio.get_running_loop().run_in_executor(
-                office.executor, _take_over, office.store, office.audit_share
+                office.executor, _take_over, office
             )
         except BaseException:
             await incoming.close()
@@ -376,7 +376,7 @@ class Session:
                 self._answers.put_nowait(reply)
         self._replies.clear()
         events = self.ledger.take_events(self.clock())
-        self.watch.tell_of_runs(e.run for e in events if not isinstance(e, HostRefused))
+        self.watch.tell_of_runs(e.run for e in events if not isinstance(e, Refusal))
         for event in events:
             if self._outbox.full():
                 self._metrics.dropped.labels(EVENT).inc()
@@ -453,7 +453,8 @@ _HANDLERS: dict[str, Callable[[Session, Delivery, float], None]] = {
 }
 
 
-def _take_over(store: Store, audit_share: float) -> Ledger:
+def _take_over(office: Office) -> Ledger:
+    store = office.store
     try:
         epoch = store.take_over()
     except StoreError:
@@ -462,5 +463,11 @@ def _take_over(store: Store, audit_share: float) -> Ledger:
             raise
         log.warning("ended process %d, which was stopped in the middle of a commit", pid)
         epoch = store.take_over()
-    standings = Standings(store.standings(), audit_share)
-    return Ledger(epoch, store.active_runs(), store.ended_runs(), store.names(), standings)
+    return Ledger(
+        epoch,
+        store.active_runs(),
+        store.ended_runs(),
+        store.names(),
+        Standings(store.standings(), office.audit_share),
+        office.oldest_consumer,
+    )

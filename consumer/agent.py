@@ -24,6 +24,7 @@ from consumer.fork_server import loading, loading_again, server_lives
 from consumer.guard import Guard
 from consumer.limits import Limits
 from consumer.policy import Policy
+from consumer.refusals import REFUSALS, Refusal, refused
 from consumer.signals import received, signals_told
 from consumer.slots import Slots
 from consumer.vigil import Vigil, Wakefulness
@@ -32,7 +33,6 @@ from protocol.definition import Lane
 from protocol.errors import (
     BrokerError,
     BrokerRefusedError,
-    HostRefusedError,
     MessageRefusedError,
     OtherBitsError,
     TopologyMissingError,
@@ -47,7 +47,6 @@ from protocol.messages import (
     Failure,
     Finished,
     Golden,
-    HostRefused,
     Partial,
     Suspension,
     Telemetry,
@@ -132,7 +131,7 @@ def run_agent(
     OtherBitsError
         The models' numbers would differ from those of other machines.
     HostRefusedError
-        They did.
+        They did, or the version of this montemq is refused.
     """
     host = machine_of(broker.user) or host_name()
     worker = Worker(name or f"{host}-{secrets.token_hex(3)}", host)
@@ -276,11 +275,7 @@ class Agent:
                 told = decode(incoming.type, incoming.body, Control)
                 self._obey(Command(told.command), f"an operator at {told.by}")
             elif incoming.queue is None:
-                event = decode(incoming.type, incoming.body, Finished, HostRefused)
-                if isinstance(event, HostRefused):
-                    self._on_refused(event.host)
-                else:
-                    self._handle(e.RunEnded(event.run, event.definition, event.term))
+                self._on_event(decode(incoming.type, incoming.body, Finished, *REFUSALS))
             else:
                 chunk = decode(incoming.type, incoming.body, Chunk)
                 lane = self._lanes[incoming.queue]
@@ -293,15 +288,12 @@ class Agent:
             if incoming.queue is not None:
                 self._link.bury(incoming.receipt)
 
-    def _on_refused(self, host: str) -> None:
-        """Stop at once: whatever this host sends is dropped."""
-        if host == self._worker.host and self.error is None:
-            self.error = HostRefusedError(
-                f"host {host} is refused: in an audit it sent other numbers than two other hosts; "
-                "have its memory and processor checked, then readmit it with `montemq store "
-                f"readmit {host}` where the aggregator runs"
-            )
-            self._steer(e.Stop())
+    def _on_event(self, event: Finished | Refusal) -> None:
+        if isinstance(event, Finished):
+            self._handle(e.RunEnded(event.run, event.definition, event.term))
+        elif self.error is None and (heard := refused(event, self._worker)):
+            self.error, end = heard
+            self._steer(end)
 
     def on_settled(self, token: int, taken: bool) -> None:
         """Acknowledge what was answered, or publish the answer again."""

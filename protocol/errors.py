@@ -146,6 +146,10 @@ class HostRefusedError(MontemqError):
     exit_code = 8
 
 
+class OutdatedError(HostRefusedError):
+    """A consumer's version is refused: a newer one must be installed."""
+
+
 class StoreError(MontemqError):
     """The aggregator's store cannot be used: wrong store, newer schema, or fenced off."""
 

@@ -470,6 +470,16 @@ class HostRefused(Message):
     host: ConsumerName
 
 
+class ConsumerOutdated(Message):
+    """A consumer's version is refused: it ends, so that a newer one is installed."""
+
+    type: ClassVar[str] = "outdated.v1"
+
+    consumer: ConsumerName
+    host: ConsumerName
+    oldest: Word
+
+
 class StoreIdentity(Message):
     """The one message of `mc.store.q`: the store that this broker's runs live in."""
 

@@ -16,6 +16,12 @@ def host_name() -> str:
     return allowed[:MAX_HOST] or "unknown"
 
 
+def release_of(version_text: str) -> tuple[int, ...]:
+    """Return the numbers that a version begins with, to be compared; none where there are none."""
+    numbers = re.match(r"\d{1,9}(?:\.\d{1,9})*", version_text)
+    return tuple(map(int, numbers[0].split("."))) if numbers else ()
+
+
 @cache
 def software_version() -> str:
     """Return which montemq this is."""

@@ -17,6 +17,7 @@ from ops.commands.config_file import config_file
 from ops.logs import log_to_stderr
 from ops.notify import ALIVE, READY, notify, watchdog_seconds, watched
 from protocol.errors import UsageError
+from protocol.origin import release_of
 from protocol.tls import TlsFiles
 
 
@@ -80,6 +81,12 @@ def _metrics_page(service: str, text: str | None) -> Iterator[tuple[dict[str, st
         yield {"http_url": url}, metrics.hear
 
 
+def _version(_context: click.Context, option: click.Parameter, text: str) -> str:
+    if text and not release_of(text):
+        raise UsageError(f"{option.opts[0]} = {text!r} must be a version, such as 0.2.0")
+    return text
+
+
 @click.command()
 @click.option(
     "--store",
@@ -104,6 +111,13 @@ def _metrics_page(service: str, text: str | None) -> Iterator[tuple[dict[str, st
     show_default=True,
     help="Share of chunks to compute again on another host; 0 trusts every host.",
 )
+@click.option(
+    "--oldest-consumer",
+    default="",
+    metavar="VERSION",
+    callback=_version,
+    help="Consumers of an older version are told to end.",
+)
 @options.amqp
 @options.ready_file
 def aggregator(
@@ -114,6 +128,7 @@ def aggregator(
     http_ca: str | None,
     adopt_store: bool,
     audit_share: float,
+    oldest_consumer: str,
     amqp_url: str,
     password_file: str | None,
     ready_file: Path | None,
@@ -131,6 +146,7 @@ def aggregator(
         adopt_store=adopt_store,
         runbook=runbook.PAGE,
         audit_share=audit_share,
+        oldest_consumer=oldest_consumer,
         http_tls=None if http_cert is None else TlsFiles(http_ca, http_cert, http_key),
     )
 

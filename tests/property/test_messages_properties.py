@@ -181,6 +181,9 @@ BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         optional={"name": st.none() | run_names},
     ),
     "refused.v1": st.fixed_dictionaries({"host": consumers}),
+    "outdated.v1": st.fixed_dictionaries(
+        {"consumer": consumers, "host": consumers, "oldest": words}
+    ),
     "declared.v1": run_only, "declaration.v1": run_only,
     "status.v1": st.fixed_dictionaries(
         {},

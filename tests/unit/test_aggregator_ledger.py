@@ -13,10 +13,11 @@ from aggregator.books import MAX_CPU_SECONDS, Outcome
 from aggregator.failures import BROKER, MAX_FAILURES
 from aggregator.fleet import ALIVE_SECONDS
 from aggregator.ledger import Ledger
-from aggregator.news import HEADLINE_SECONDS, REMIND_SECONDS
+from aggregator.news import HEADLINE_SECONDS, REFUSE_SECONDS, REMIND_SECONDS
 from protocol.definition import Definition, Lane
 from protocol.errors import MessageRefusedError, RunIdTakenError, UnknownRunError
 from protocol.messages import (
+    ConsumerOutdated,
     ConsumerState,
     Declared,
     FailureKind,
@@ -677,3 +678,20 @@ def test_a_run_declared_again_for_another_pool_moves_there() -> None:
     ledger.declare(moved, NOW)
     status = ledger.status(RUN, NOW)
     assert (status.pool, status.lane) == ("night", Lane.LOW)
+
+
+def test_consumers_that_are_too_old_hear_so_now_and_then_and_do_not_count() -> None:
+    ledger = Ledger(3, oldest="0.2")
+    for version in ("0.2", "0.10.1", "0.2.0rc1"):
+        ledger.heartbeat(telemetry(f"new.{version}", version=version), NOW)
+    for version in ("0.1.9", "unknown"):
+        for _ in range(2):
+            ledger.heartbeat(telemetry(f"old.{version}", version=version), NOW)
+    assert ledger.fleet.consumers("default") == 3
+    told = [
+        ConsumerOutdated(consumer=f"old.{version}", host="old", oldest="0.2")
+        for version in ("0.1.9", "unknown")
+    ]
+    assert ledger.take_events(NOW) == told
+    ledger.heartbeat(telemetry("old.0.1.9", version="0.1.9"), NOW + REFUSE_SECONDS)
+    assert ledger.take_events(NOW + REFUSE_SECONDS) == told[:1]

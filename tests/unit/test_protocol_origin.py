@@ -6,7 +6,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from protocol.messages import ConsumerName, Word
-from protocol.origin import host_name, software_version
+from protocol.origin import host_name, release_of, software_version
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,15 @@ def test_a_host_is_told_by_its_name_in_allowed_characters(
 
 def test_the_version_is_a_word_of_the_protocol() -> None:
     assert TypeAdapter(Word).validate_python(software_version()) != "unknown"
+
+
+def test_versions_compare_by_their_numbers() -> None:
+    ascending = ["unknown", "", "0.9", "0.10.0rc1", "0.10.1", "1"]
+    assert [release_of(text) for text in ascending] == [
+        (),
+        (),
+        (0, 9),
+        (0, 10, 0),
+        (0, 10, 1),
+        (1,),
+    ]
