@@ -162,7 +162,7 @@ DASHBOARD = Dashboard(
                     "Audits",
                     "Per second: passed, wrong, and skipped because nobody else could compute "
                     "the chunk.",
-                    query(f"sum by (outcome) (rate(montemq_audits_total[{RATE}]))", "{{outcome}}"),
+                    query(rate("montemq_audits_total", "outcome"), "{{outcome}}"),
                     unit=Unit.PER_SECOND,
                     width=12,
                     stacked=True,

@@ -12,6 +12,7 @@ from aggregator.auditor import DISPUTE_SECONDS, HEARD_SECONDS, PATIENCE_SECONDS
 from aggregator.audits import MAX_SETBACKS, AuditOutcome
 from aggregator.books import Outcome
 from aggregator.cells import Ending
+from aggregator.hosts import Hosts
 from aggregator.ledger import Ledger
 from aggregator.news import REFUSE_SECONDS
 from aggregator.result import digest
@@ -461,7 +462,7 @@ def test_a_result_names_who_was_found_wrong_since_and_resuming_computes_that_par
     bench.take("b", 32, 48, LATER)
     bench.ledger.tick(LATER)
     bench.commit()
-    responder = Responder(bench.ledger, bench.store)
+    responder = Responder(bench.ledger, Hosts(), bench.store)
     before = responder.answer(ResultsRequest(run=RUN), LATER)
     assert isinstance(before, Results)
     assert (before.result.state, before.result.suspects) == ("finished", ())
