@@ -51,12 +51,16 @@ def odds_text(share: float) -> str:
 
 def audited_text(passed: int, skipped: int) -> str:
     """Say how many chunks of a run two hosts agreed on, and what that tells."""
+    unaudited = counted(skipped, "chosen chunk")
+    if not passed:
+        return f"not audited: no other host was there to compute {unaudited} again"
     chance = percent(catch_probability(1.0, 0.1, passed))
-    told = f"audited: {counted(passed, 'chunk')} had the same bits on another host"
-    if passed:
-        told += f", which finds hosts wrong in 10 % of their chunks with probability {chance}"
+    told = (
+        f"audited: {counted(passed, 'chunk')} had the same bits on another host, which finds hosts "
+        f"wrong in 10 % of their chunks with probability {chance}"
+    )
     if skipped:
-        told += f"; {counted(skipped, 'chosen chunk')} could not be audited, nobody else was there"
+        told += f"; {unaudited} could not be audited, nobody else was there"
     return told
 
 

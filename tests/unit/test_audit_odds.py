@@ -45,10 +45,10 @@ def test_the_sentence_tells_the_share_and_three_odds() -> None:
 
 def test_a_run_tells_what_was_audited_and_what_could_not_be() -> None:
     assert audited_text(0, 3) == (
-        "audited: 0 chunks had the same bits on another host; "
-        "3 chosen chunks could not be audited, nobody else was there"
+        "not audited: no other host was there to compute 3 chosen chunks again"
     )
     assert "with probability 65.1 %" in audited_text(10, 0)
+    assert audited_text(10, 1).endswith("1 chosen chunk could not be audited, nobody else was there")
 
 
 @pytest.mark.parametrize(
