@@ -48,7 +48,9 @@ def test_a_run_tells_what_was_audited_and_what_could_not_be() -> None:
         "not audited: no other host was there to compute 3 chosen chunks again"
     )
     assert "with probability 65.1 %" in audited_text(10, 0)
-    assert audited_text(10, 1).endswith("1 chosen chunk could not be audited, nobody else was there")
+    assert audited_text(10, 1).endswith(
+        "1 chosen chunk could not be audited, nobody else was there"
+    )
 
 
 @pytest.mark.parametrize(
