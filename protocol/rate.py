@@ -2,9 +2,18 @@
 
 RATE_SECONDS = 2.0
 
+GROWTHS = 4
+"""So often samples must have come: where chunks take long, they come more rarely than looks."""
+
+FORGET = 12
+"""After so many times its seconds without samples a rate begins anew: there was no work."""
+
 
 class Rate:
     """Samples per second over about the last seconds; `latest` is what was last told.
+
+    Where samples come in rarely, it reaches back until they came a few times, so that it is not 0
+    between two chunks. It falls while they are overdue, and is 0 once they are for good.
 
     Parameters
     ----------
@@ -14,19 +23,32 @@ class Rate:
 
     def __init__(self, seconds: float = RATE_SECONDS) -> None:
         self._seconds = seconds
-        self._points: list[tuple[float, int]] = []
+        self._points: list[tuple[float, int]] = []  # when samples came, and how many there were
         self.latest: float | None = None
 
     def of(self, samples: int, now: float) -> float | None:
         """Take in how many samples there are now (s); None before two looks tell anything."""
-        if not self._points or now - self._points[-1][0] >= self._seconds / 10:
-            self._points.append((now, samples))
-        while len(self._points) > 1 and now - self._points[1][0] >= self._seconds:
-            self._points.pop(0)
-        since, before = self._points[0]
-        # A cell that ends at an earlier checkpoint takes back what it has beyond.
-        self.latest = max(0.0, (samples - before) / (now - since)) if now > since else None
+        points = self._points
+        if not points or samples != points[-1][1]:
+            if len(points) > 1 and now - points[-2][0] < self._seconds / 10:
+                points.pop()
+            points.append((now, samples))
+        while len(points) > GROWTHS + 1 and now - points[1][0] >= self._seconds:
+            points.pop(0)
+        self.latest = self._rate(now)
         return self.latest
+
+    def _rate(self, now: float) -> float | None:
+        (since, before), (last, samples) = self._points[0], self._points[-1]
+        span, silence = last - since, now - last
+        if silence > max(span, FORGET * self._seconds):
+            self._points = [(now - self._seconds, samples)]
+        if silence > max(span, self._seconds):
+            return 0.0
+        usual = span / max(1, len(self._points) - 1)
+        elapsed = span + max(0.0, silence - usual)
+        # A cell that ends at an earlier checkpoint takes back what it has beyond.
+        return max(0.0, (samples - before) / elapsed) if elapsed > 0.0 else None
 
 
 def seconds_left(samples: int, rate: float | None) -> float | None:

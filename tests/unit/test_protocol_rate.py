@@ -10,18 +10,54 @@ def test_one_look_tells_no_rate() -> None:
 
 
 def test_a_rate_is_that_of_the_last_seconds() -> None:
-    rate = Rate(2.0)
-    looks = [(0, 0.0), (100, 1.0), (200, 2.0), (500, 3.0), (800, 4.0), (1100, 5.0)]
+    rate = Rate(4.0)
+    looks = [(0, 0.0), (100, 1.0), (200, 2.0), (300, 3.0), (400, 4.0), (800, 5.0), (1200, 6.0)]
     assert [rate.of(samples, now) for samples, now in looks] == [
-        None, 100.0, 100.0, 200.0, 300.0, 300.0,
+        None, 100.0, 100.0, 100.0, 100.0, 175.0, 250.0,
     ]  # fmt: skip
 
 
 def test_looks_in_quick_succession_make_no_rate_of_their_own() -> None:
     rate = Rate(2.0)
-    found = [rate.of(int(now * 100), now) for now in (0.0, 0.01, 0.02, 0.5, 0.51, 1.0)]
-    assert found[1:] == [pytest.approx(100.0)] * 5
-    assert len(rate._points) == 3
+    found = [rate.of(look, look / 100) for look in range(1_000)]
+    assert found[1:] == [pytest.approx(100.0)] * 999
+    assert len(rate._points) <= 22
+
+
+def test_between_long_chunks_the_rate_is_that_of_the_chunks() -> None:
+    rate = Rate(5.0)
+    # Two slots, 1,000 samples each 20 s, one second after the other.
+    found = [rate.of(1_000 * (now // 20 + (now - 1) // 20), float(now)) for now in range(400)]
+    assert found[61:] == [pytest.approx(100.0, rel=0.5)] * 339
+
+
+def test_a_rate_falls_while_samples_are_overdue_and_is_nothing_in_the_end() -> None:
+    rate = Rate(5.0)
+    for now in range(0, 101, 20):
+        rate.of(50 * now, float(now))
+    found = [rate.of(5_000, float(now)) for now in (119, 140, 160, 180, 181, 300)]
+    assert found == [
+        50.0,
+        40.0,
+        pytest.approx(33.33, abs=0.01),
+        pytest.approx(28.57, abs=0.01),
+        0.0,
+        0.0,
+    ]
+
+
+def test_a_rate_of_quick_chunks_is_nothing_after_the_seconds() -> None:
+    rate = Rate(5.0)
+    for now in range(20):
+        rate.of(100 * now, float(now))
+    assert rate.of(1_900, 24.5) == 0.0
+
+
+def test_time_without_work_is_no_part_of_a_rate() -> None:
+    rate = Rate(5.0)
+    for now in range(600):
+        rate.of(0, float(now))
+    assert 1_000 / 66 <= (rate.of(1_000, 600.0) or 0.0) <= 1_000 / 5
 
 
 def test_samples_that_are_taken_back_are_no_negative_rate() -> None:
