@@ -136,13 +136,8 @@ class _Handlers:
     async def view(self, request: web.Request) -> web.Response:
         found, failures = await self._result(request), await self._failures(request)
         session = self._session()
-        now, fleet = session.clock(), session.ledger.fleet
-        line = self._line(status := session.ledger.status(found.run, now))
-        idle = status.state is RunState.RUNNING and not fleet.slots(status.pool)
-        waits = no_consumer(status.pool) if idle and fleet.is_known(now) else None
-        return await _json(
-            lambda: {"line": run_line(*line), "waits": waits} | run_view(found, failures)
-        )
+        line = self._line(session.ledger.status(found.run, session.clock()))
+        return await _json(lambda: {"line": run_line(*line)} | run_view(found, failures))
 
     async def history(self, request: web.Request) -> web.Response:
         found = await self._result(request)
@@ -232,11 +227,13 @@ class _Handlers:
             counted = await session.statistics(found.run, cell) if has_bars(found) else None
         return await asyncio.to_thread(history, status, found, cell, points, counted)
 
-    def _line(self, run: RunStatus) -> tuple[RunStatus, Headline | None, float | None]:
+    def _line(self, run: RunStatus) -> tuple[RunStatus, Headline | None, float | None, str | None]:
         session = self._session()
-        ledger = session.ledger
-        headline = ledger.headline(run, session.clock()) or ledger.final_headline(run.run)
-        return run, headline, session.watch.rate(run.run)
+        ledger, now = session.ledger, session.clock()
+        headline = ledger.headline(run, now) or ledger.final_headline(run.run)
+        idle = run.state is RunState.RUNNING and not ledger.fleet.slots(run.pool)
+        waits = no_consumer(run.pool) if idle and ledger.fleet.is_known(now) else None
+        return run, headline, session.watch.rate(run.run), waits
 
 
 @contextlib.contextmanager

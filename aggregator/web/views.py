@@ -23,8 +23,10 @@ MAX_ROWS = 20_000
 """Rows of one run's table: a browser is to stay quick."""
 
 
-def run_line(run: RunStatus, headline: Headline | None, rate: float | None) -> dict[str, Any]:
-    """Return one line of the list of runs."""
+def run_line(
+    run: RunStatus, headline: Headline | None, rate: float | None, waits: str | None
+) -> dict[str, Any]:
+    """Return one line of the list of runs; `waits` says what it waits for, where it does."""
     going_on = run.state is RunState.RUNNING
     missing = max(0, run.total_samples - run.samples)
     left = seconds_left(missing, rate) if going_on else None
@@ -33,6 +35,7 @@ def run_line(run: RunStatus, headline: Headline | None, rate: float | None) -> d
         "samples_per_second": rate,
         "seconds_left": left,
         "estimate": estimate_text(run, headline),
+        "waits": waits,
         "texts": {
             "samples": f"{run.samples:,}",
             "rate": _rate_text(rate, going_on=going_on),

@@ -153,10 +153,15 @@ def test_the_plots_of_every_cell_of_very_many_can_be_found(site: Site, seen: Wat
     expect(page.get_by_text("Nothing of it is merged.")).to_be_visible()
     expect(plot).to_be_hidden()
     search = page.get_by_role("searchbox", name="Find a cell")
-    search.fill("CELL 2499")
+    held: list[Route] = []
+    with page.expect_request("**/view"):
+        page.route("**/view", lambda route: held.append(route))  # noqa: PLW0108 - not a builtin
+    search.fill("CELL 2499")  # whose plots wait for nothing else
     expect(plot).to_have_accessible_name(re.compile(f"x is {text} after 32,768 samples"))
     expect(page.get_by_role("combobox", name="Cell")).to_have_value("2499")
     expect(page.locator("path.yerror")).to_have_count(1)  # of one point there is no band
+    held.pop().continue_()
+    page.unroute("**/view")
     search.fill("24")
     expect(page.get_by_text("154 found")).to_be_visible()
     expect(page.get_by_role("combobox", name="Cell")).to_have_value("24")
@@ -169,7 +174,12 @@ def test_the_plots_of_every_cell_of_very_many_can_be_found(site: Site, seen: Wat
     expect(page.get_by_role("combobox", name="Cell")).to_have_value("2345")
     waits = page.get_by_text("no consumer is live in this run's pool")
     expect(waits).to_be_visible()
+    page.get_by_role("link", name="Runs").click()
+    expect(waits).to_be_visible()
     site.consumer().ready()
+    expect(waits).to_be_hidden()
+    page.go_back()
+    expect(plot).to_be_hidden()
     expect(waits).to_be_hidden()
     seen.assert_well_behaved(url)
 

@@ -17,7 +17,9 @@ export function show(main, run) {
     try {
       const found = await read(`${path}/view`);
       none?.remove();
-      view ??= new RunPage(main, path, found, () => live.refresh());
+      // What a choice could not be told is told of and asked for again as all else is.
+      view ??= new RunPage(main, path, found,
+        () => view.plots.refresh().catch(() => live.refresh()));
       view.update(found);
       await view.plots.refresh();
     } catch (error) {
@@ -72,8 +74,8 @@ class RunPage {
     setText(this.title, [found.ended, found.line.model, found.about].filter(Boolean).join(" · "));
     this.problem.hidden = !found.error;
     setText(this.problem, found.error ?? "");
-    this.waits.hidden = !found.waits;
-    setText(this.waits, found.waits ?? "");
+    this.waits.hidden = !line.waits;
+    setText(this.waits, line.waits ?? "");
     this.bar.show(line.share);
     setText(this.figures.estimate, line.estimate || "—");
     setText(this.figures.samples, line.texts.samples);
@@ -199,12 +201,17 @@ class Plots {
   }
 
   async refresh() {
-    const query = new URLSearchParams({ cell: this.cell.value, output: this.output.value });
+    const query = this.query();
     const data = await read(`${this.path}/history?${query}`);
+    if (query !== this.query()) return;  // what has been chosen since is asked for by itself
     const text = JSON.stringify(data);
     if (text === this.text) return;
     [this.text, this.data] = [text, data];
     await this.draw();
+  }
+
+  query() {
+    return String(new URLSearchParams({ cell: this.cell.value, output: this.output.value }));
   }
 
   async draw() {
@@ -214,7 +221,7 @@ class Plots {
       throw error;
     });
     await this.library;
-    const plots = plotsOf(this.data, coloursOf(document.documentElement));
+    const plots = this.plots = plotsOf(this.data, coloursOf(document.documentElement));
     this.none.hidden = plots.length > 0;
     while (this.drawn.length > plots.length) this.drawn.pop().whole.remove();
     while (this.drawn.length < plots.length) {
@@ -225,6 +232,7 @@ class Plots {
     }
     // Only now, because each one's width depends on how many there are.
     for (const [index, plot] of plots.entries()) {
+      if (plots !== this.plots) return;  // others are drawn by now
       const { caption, drawing } = this.drawn[index];
       setText(caption, plot.caption);
       drawing.setAttribute("aria-label", `${plot.caption}. ${plot.text}`);

@@ -83,7 +83,7 @@ function update(row, run) {
   const cells = row.cellsOf;
   setState(cells.state, run.state);
   cells.bar.show(run.share);
-  setText(cells.estimate, run.error ?? run.estimate);
+  setText(cells.estimate, run.error ?? [run.estimate, run.waits].filter(Boolean).join("\n"));
   setText(cells.samples, run.texts.samples);
   setText(cells.rate, run.texts.rate);
   setText(cells.left, run.texts.left);
