@@ -34,7 +34,8 @@ def counted(number: int, what: str) -> str:
 def no_consumer(pool: str) -> str:
     """Say that nothing can compute in a run's pool, and what helps."""
     consumer = "montemq consumer" + ("" if pool == "default" else f" --pool {pool}")
-    return f"no consumer is live in this run's pool, or one is still loading; start `{consumer}`"
+    nobody = "no consumer is live in this run's pool, or one is still loading or suspended"
+    return f"{nobody}; start `{consumer}`"
 
 
 def rule(error: ErrorDetails) -> str:

@@ -244,7 +244,8 @@ DASHBOARD = Dashboard(
                 ),
                 Panel(
                     "Share of duplicates",
-                    "Of the results of the last 15 minutes. ManyDuplicates fires above 20 %.",
+                    "Of the results of the last 15 minutes. ManyDuplicates fires above 20 % where "
+                    "they are more than ten.",
                     query("montemq:duplicate_results:ratio_rate15m or vector(0)", "duplicates"),
                     unit=Unit.SHARE,
                     steps=(Step(0.2, Color.BAD),),

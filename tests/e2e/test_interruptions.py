@@ -128,7 +128,8 @@ def test_a_quiet_run_without_a_consumer_says_so_and_why_it_timed_out(site: Site)
     ended = site.run(pi("alone", blocks=8), "--quiet", "--timeout", "2").wait()
     assert ended.code == 4
     nobody = (
-        "no consumer is live in this run's pool, or one is still loading; start `montemq consumer`"
+        "no consumer is live in this run's pool, or one is still loading or suspended; "
+        "start `montemq consumer`"
     )
     assert ended.err.splitlines() == [
         f"waiting: {nobody}",

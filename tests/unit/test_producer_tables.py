@@ -475,7 +475,7 @@ def test_quiet_tells_each_thing_that_is_wrong_once(capsys: pytest.CaptureFixture
             quiet(one)
             quiet.updated("calls", one)
     waiting = (
-        "waiting: no consumer is live in this run's pool, or one is still loading; "
+        "waiting: no consumer is live in this run's pool, or one is still loading or suspended; "
         "start `montemq consumer`"
     )
     shown = capsys.readouterr()
