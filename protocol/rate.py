@@ -5,6 +5,9 @@ RATE_SECONDS = 2.0
 GROWTHS = 4
 """So often samples must have come: where chunks take long, they come more rarely than looks."""
 
+OVERDUE = 2
+"""After so many times as long as these took, nothing comes: chunks of a run that begins grow."""
+
 FORGET = 12
 """After so many times its seconds without samples a rate begins anew: there was no work."""
 
@@ -41,9 +44,10 @@ class Rate:
     def _rate(self, now: float) -> float | None:
         (since, before), (last, samples) = self._points[0], self._points[-1]
         span, silence = last - since, now - last
-        if silence > max(span, FORGET * self._seconds):
+        overdue = max(OVERDUE * span, self._seconds)
+        if silence > max(overdue, FORGET * self._seconds):
             self._points = [(now - self._seconds, samples)]
-        if silence > max(span, self._seconds):
+        if silence > overdue:
             return 0.0
         usual = span / max(1, len(self._points) - 1)
         elapsed = span + max(0.0, silence - usual)

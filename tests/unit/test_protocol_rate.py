@@ -35,22 +35,25 @@ def test_a_rate_falls_while_samples_are_overdue_and_is_nothing_in_the_end() -> N
     rate = Rate(5.0)
     for now in range(0, 101, 20):
         rate.of(50 * now, float(now))
-    found = [rate.of(5_000, float(now)) for now in (119, 140, 160, 180, 181, 300)]
-    assert found == [
-        50.0,
-        40.0,
-        pytest.approx(33.33, abs=0.01),
-        pytest.approx(28.57, abs=0.01),
-        0.0,
-        0.0,
+    found = [round(rate.of(5_000, float(now)) or 0.0, 1) for now in (119, 140, 180, 260, 261, 400)]
+    assert found == [50.0, 40.0, 28.6, 18.2, 0.0, 0.0]
+
+
+def test_a_rate_is_not_nothing_while_the_chunks_grow() -> None:
+    rate = Rate(5.0)
+    ends = [2**number for number in range(8)]  # each chunk takes as long as all before
+    found = [
+        rate.of(100 * max(end for end in ends if end <= now), float(now)) for now in range(1, 256)
     ]
+    assert found[0] is None
+    assert found[1:] == [pytest.approx(100.0, rel=0.6)] * 254
 
 
-def test_a_rate_of_quick_chunks_is_nothing_after_the_seconds() -> None:
+def test_a_rate_of_quick_chunks_is_soon_nothing() -> None:
     rate = Rate(5.0)
     for now in range(20):
         rate.of(100 * now, float(now))
-    assert rate.of(1_900, 24.5) == 0.0
+    assert rate.of(1_900, 29.5) == 0.0
 
 
 def test_time_without_work_is_no_part_of_a_rate() -> None:
