@@ -88,7 +88,7 @@ DASHBOARD = Dashboard(
                 flows(
                     "What became of the results",
                     "Per second. duplicate and overlap were computed twice; ManyDuplicates "
-                    "fires above 20 %.",
+                    "fires above 20 % where they are more than ten in 15 minutes.",
                     "montemq_results_total",
                     "outcome",
                     _HERE,
