@@ -20,6 +20,7 @@ from protocol.errors import UsageError
 from protocol.settings import Broker
 
 LOG_LINES = 8
+STARTED = b"Server startup complete"
 LOG_PREFIX = re.compile(r"^[-\d]+ [:.+\d]+ \[\w+\] <[.\d]+> *")
 
 # Quorum queues keep a write-ahead log in memory and on disk; the default is 512 MiB.
@@ -178,6 +179,10 @@ class BrokerDirectory:
             "LANG": "C.UTF-8",
         }
         return ControlProgram(rabbitmq_command("rabbitmqctl"), environment)
+
+    def startup_is_complete(self) -> bool:
+        """Return whether the node says so; listeners for TLS come after those without."""
+        return self.log.exists() and STARTED in self.log.read_bytes()
 
     def last_words(self) -> str:
         """Return what the log says of why a node did not start, on one line."""

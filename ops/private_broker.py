@@ -78,7 +78,7 @@ class PrivateBroker:
         advanced: str = "[]",
         plugins: Sequence[str] = (),
     ) -> Self:
-        """Start a node and return once it answers AMQP, after 2 to 3 s.
+        """Start a node and return once all that it listens on answers, after 2 to 3 s.
 
         Parameters
         ----------
@@ -202,7 +202,11 @@ class PrivateBroker:
                 preexec_fn=die_with_parent() if self._pdeathsig else None,  # noqa: PLW1509
             )
         name = self.directory.node_name.partition("@")[0].encode()
-        self._wait(lambda: name in _greeting(self.broker), "start", START_SECONDS)
+        self._wait(
+            lambda: self.directory.startup_is_complete() and name in _greeting(self.broker),
+            "start",
+            START_SECONDS,
+        )
         self._up = True
 
     def stop(self) -> None:
@@ -312,10 +316,7 @@ def _try_to_bind(host: str, port: int) -> None:
 
 
 def _greeting(broker: Broker) -> bytes:
-    """Return the Connection.Start frame; it names the cluster, by default after the node.
-
-    RabbitMQ opens its listener when everything else is up, so that a greeting means readiness.
-    """
+    """Return the Connection.Start frame; it names the cluster, by default after the node."""
     try:
         with socket.create_connection((broker.host, broker.port), timeout=5) as connection:
             connection.sendall(b"AMQP\x00\x00\x09\x01")
