@@ -1,41 +1,36 @@
-"""A node that takes nothing from publishers for a while, as one does whose disk is nearly full."""
+"""A node that takes nothing from publishers for a while: its disk or its memory is nearly full."""
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from ops.private_broker import PrivateBroker
 
-PLENTY, TOO_MUCH = 50_000_000, 10**15
-"""Bytes that must be free: the private node's own setting, and more than any disk has."""
+PLENTY, TOO_MUCH = "50MB", "1000000GB"
+"""What must be free: the private node's own setting, and more than any disk has."""
+
+MEMORY, NO_MEMORY = "0.4", "0.00001"
+"""Shares of the machine's that the node may take: its default, and less than any node takes."""
 
 
 @contextmanager
 def disk_alarm(node: PrivateBroker) -> Iterator[None]:
     """Raise the node's disk alarm while the context lasts."""
-    _require_free(node, TOO_MUCH)
+    with _set(node, "set_disk_free_limit", TOO_MUCH, PLENTY):
+        yield
+
+
+@contextmanager
+def memory_alarm(node: PrivateBroker) -> Iterator[None]:
+    """Raise the node's memory alarm while the context lasts."""
+    with _set(node, "set_vm_memory_high_watermark", NO_MEMORY, MEMORY):
+        yield
+
+
+@contextmanager
+def _set(node: PrivateBroker, what: str, for_now: str, afterwards: str) -> Iterator[None]:
+    control = node.directory.control()
+    control.run(what, for_now)
     try:
         yield
     finally:
-        _require_free(node, PLENTY)
-
-
-def _require_free(node: PrivateBroker, amount: int) -> None:
-    """Set the limit in the running node, over Erlang's distribution, which has no tool here."""
-    block = Path(f"/proc/{node.pid}/environ").read_text(encoding="utf-8")
-    env = dict(entry.split("=", 1) for entry in block.split("\0") if "=" in entry)
-    home = node.directory.path / "home"
-    cookie = (home / ".erlang.cookie").read_text(encoding="ascii")
-    call = f"rpc:call('{node.directory.node_name}', rabbit_disk_monitor, set_disk_free_limit"
-    answer = subprocess.run(  # noqa: S603 - our own command line
-        [  # noqa: S607 - RabbitMQ needs it as well
-            "erl", "-noinput", "-sname", "test@localhost", "-setcookie", cookie,
-            "-start_epmd", "false", "-erl_epmd_port", env["RABBITMQ_DIST_PORT"],
-            "-dist_listen", "false", "-eval",
-            f'io:format("~p", [{call}, [{amount}])]), halt().',
-        ],
-        env={"PATH": env["PATH"], "HOME": str(home)},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert answer.stdout == "ok", answer.stdout
+        control.run(what, afterwards)

@@ -125,6 +125,13 @@ class Program:
         self.process.send_signal(number)
 
     @property
+    def peak_mib(self) -> int:
+        """The most memory that it has ever had, without its children."""
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) // 1024
+
+    @property
     def stopped(self) -> bool:
         """Whether it was told to stop, and not yet to go on."""
         stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii")

@@ -28,6 +28,7 @@ from tests.support.stack_processes import (
 from tests.support.stack_terminal import Terminal
 
 PLUGIN = Path(__file__).parent / "stack_plugin"
+PEAK_MIB = 256
 TABLES = ("store", "runs", "cells", "segments", "history", "failures")
 
 
@@ -42,6 +43,10 @@ class Site:
         The aggregators' database.
     variables
         Of the environment of what is started from now on.
+    answers
+        A few words about every run whose answer was right.
+    peak_mib
+        The most memory that one of its programs had by then, which must never be much.
     """
 
     def __init__(self, broker: Broker, folder: Path) -> None:
@@ -50,16 +55,22 @@ class Site:
         self.store = folder / "store.sqlite"
         self.variables: dict[str, str] = {}
         self.programs: list[Program] = []
+        self.answers: list[str] = []
+        self.peak_mib = 0
         # Killed processes leave what they had there; the path of a Unix socket must be short.
         self._temporary = tempfile.TemporaryDirectory(prefix="mc-")
 
     def aggregator(
-        self, *options: str, broker: Broker | None = None, store: Path | None = None
+        self,
+        *options: str,
+        broker: Broker | None = None,
+        store: Path | None = None,
+        path: str = "",
     ) -> Service:
-        """Start an aggregator; `ready` waits for it."""
-        path = str(store or self.store)
-        options = ("aggregator", "--store", path, "--http", "127.0.0.1:0", *options)
-        return self._service(options, broker, {})
+        """Start an aggregator; `ready` waits for it; `path` is where it finds further packages."""
+        place = str(store or self.store)
+        options = ("aggregator", "--store", place, "--http", "127.0.0.1:0", *options)
+        return self._service(options, broker, {"PYTHONPATH": path})
 
     def consumer(
         self,
@@ -101,9 +112,10 @@ class Site:
         """Run a command to its end."""
         return self.start(*arguments, broker=broker, path=path).wait()
 
-    def run(self, job: Job, *options: str, broker: Broker | None = None) -> Program:
+    def run(self, job: Job, *options: str, broker: Broker | None = None, path: str = "") -> Program:
         """Start `montemq run` for a job; its result will stand on stdout."""
-        return self.start("run", job.file(self.folder), "--json", *options, broker=broker)
+        file = job.file(self.folder)
+        return self.start("run", file, "--json", *options, broker=broker, path=path)
 
     def samples(self, run: str) -> int:
         """Return how many samples of a run the store has, 0 before it is declared."""
@@ -152,6 +164,10 @@ class Site:
         assert (result["run"], result["state"]) == (job.run, "finished")
         assert result["digest"] == job.digest
         self.assert_every_block_counts_once(job)
+        blocks = job.definition.blocks * len(job.definition.cells)
+        self.answers.append(
+            f"{blocks} blocks once, digest {job.digest[:8]}, in {ended.seconds:.1f} s"
+        )
         return result
 
     def close(self) -> None:

@@ -1,0 +1,73 @@
+"""Every test of a fault is a row of ops/FAULTS.md, which a run with `--write-faults` writes.
+
+A test says by the mark `fault` what it does and what must hold; the values of its parameters may
+stand in braces. What it saw is told by the fixture `seen`, and by a site for the runs it answered.
+"""
+
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import pytest
+
+from protocol.settings import HEARTBEAT_SECONDS
+from tests.support.fault_table import TABLE, Row, page, rows_of
+from tests.support.stack_site import PEAK_MIB, Site
+
+WRITE = "--write-faults"
+ROWS, SEEN = pytest.StashKey[dict[str, Row]](), pytest.StashKey[list[str]]()
+HERE = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(WRITE, action="store_true", help="write ops/FAULTS.md from what is seen")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Note all rows, those of tests that are then deselected too."""
+    rows = (row for row in map(_row, items) if row is not None)
+    config.stash[ROWS] = {row.test + row.fault: row for row in rows}
+
+
+@pytest.fixture
+def seen(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Return whom to tell what a test has seen."""
+    return request.node.stash.setdefault(SEEN, []).append  # type: ignore[no-any-return]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Note what a test has seen that ends well."""
+    yield
+    row = _row(item)
+    if row is None:
+        return
+    told = item.stash.setdefault(SEEN, [])
+    sites = [value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Site)]
+    for site in sites:
+        told += [*site.answers, f"{site.peak_mib} MiB"]
+    known = item.config.stash[ROWS]
+    before = known[row.test + row.fault].seen
+    text = "; ".join([before] * bool(before) + told)
+    known[row.test + row.fault] = Row(row.test, row.fault, row.holds, text)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not session.config.getoption(WRITE, default=False):
+        return
+    rows = session.config.stash[ROWS]
+    old = {row.test + row.fault: row for row in rows_of(TABLE.read_text(encoding="utf-8"))}
+    # A test that did not run now keeps what it saw when it did.
+    merged = [row if row.seen else old.get(key, row) for key, row in rows.items()]
+    text = page(merged, mib=PEAK_MIB, seconds=2 * HEARTBEAT_SECONDS)
+    TABLE.write_text(text, encoding="utf-8")
+
+
+def _row(item: pytest.Item) -> Row | None:
+    mark = item.get_closest_marker("fault")
+    if mark is None or not isinstance(item, pytest.Function):
+        return None
+    values = item.callspec.params if hasattr(item, "callspec") else {}
+    fault, *holds = (text.format(**values) for text in mark.args)
+    test = f"{item.path.relative_to(HERE)}::{item.originalname}"
+    return Row(test, fault, "; ".join(holds), "")
