@@ -36,12 +36,16 @@ def enrolled_broker(
     plugins: tuple[str, ...] = (),
     more: tuple[str, ...] = (),
     advanced: str = "[]",
+    rabbitmq: str = "3.10",
+    port: int | None = None,
 ) -> Iterator[PrivateBroker]:
     """Start a node that knows the roles and these machines, and no `guest`."""
-    path = folder / "definitions.json"
-    path.write_text(print_definitions(folder, *hosts), encoding="utf-8")
+    path = folder / f"definitions-{rabbitmq}.json"
+    path.write_text(print_definitions(folder, *hosts, rabbitmq=rabbitmq), encoding="utf-8")
     lines = (*booting_from(path), *more)
-    with PrivateBroker.start(configuration=lines, advanced=advanced, plugins=plugins) as node:
+    with PrivateBroker.start(
+        port=port, configuration=lines, advanced=advanced, plugins=plugins
+    ) as node:
         yield node
 
 
