@@ -6,7 +6,7 @@ It does not reconnect: whoever owns a `Link` starts a fresh one when `closed` is
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
@@ -24,6 +24,7 @@ from protocol.amqp_aio_wire import Connection, Wire
 from protocol.amqp_frames import PERSISTENT, TRANSIENT
 from protocol.errors import (
     BrokerError,
+    BrokerRefusedError,
     BrokerUnreachableError,
     ConnectionLostError,
     LockedError,
@@ -187,6 +188,15 @@ class Link:
         """
         async with self._aside() as raw:
             await raw.queue_declare(queue, passive=True)
+
+    async def allows(self, attempt: Callable[[Any], Awaitable[object]]) -> bool:
+        """Return whether the broker lets this user do something, on a channel that it may close."""
+        try:
+            async with self._aside() as raw:
+                await attempt(raw)
+        except BrokerRefusedError:
+            return False
+        return True
 
     async def lock(self, name: str) -> None:
         """Take a lock: an exclusive queue that lives as long as this connection.

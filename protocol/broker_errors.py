@@ -14,6 +14,7 @@ from protocol.errors import (
     BrokerUntrustedError,
     ConnectionLostError,
     TopologyMissingError,
+    WrongPasswordError,
 )
 from protocol.settings import CONNECT_SECONDS, Broker
 
@@ -54,9 +55,9 @@ def foreign(broker: Broker) -> BrokerError:
     )
 
 
-def wrong_password(broker: Broker) -> BrokerRefusedError:
+def wrong_password(broker: Broker) -> WrongPasswordError:
     """Say that user and password do not go together."""
-    return BrokerRefusedError(
+    return WrongPasswordError(
         f"the broker at {broker} refused user '{broker.user}': wrong user or password"
     )
 

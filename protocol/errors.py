@@ -36,6 +36,10 @@ class BrokerRefusedError(BrokerError):
     """The broker answers and refuses: user, password, virtual host or permission."""
 
 
+class WrongPasswordError(BrokerRefusedError):
+    """User and password do not go together."""
+
+
 class BrokerUntrustedError(BrokerRefusedError):
     """The broker's certificate does not pass, or ours does not pass there."""
 

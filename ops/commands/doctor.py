@@ -1,4 +1,7 @@
-"""`montemq doctor`: check an installation, one line for each check, and say what is wrong."""
+"""`montemq doctor`: check an installation, one line for each check, and say what is wrong.
+
+What is not wrong, but lets others in who have no business there, is a warning.
+"""
 
 import asyncio
 import json
@@ -12,10 +15,13 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 import click
 
+from ops.broker_exposure import guest_may_log_in, plain_listeners
+from ops.broker_holes import AS_OF, holes, version_of
 from ops.commands import options
 from producer.rpc import ask
 from protocol.amqp_aio import Link
 from protocol.amqp_probe import ServerInfo, probe
+from protocol.amqp_rights import superfluous
 from protocol.errors import BrokerError, MontemqError
 from protocol.rpc_messages import Status, StatusRequest
 from protocol.sentences import counted
@@ -35,21 +41,27 @@ class Check:
     ok: bool
     text: str
     exit_code: int = 0
+    warning: bool = False
+
+    @property
+    def word(self) -> str:
+        """What the line begins with."""
+        return "WRONG" if not self.ok else "WARN " if self.warning else "ok   "
 
 
 @click.command()
 @options.amqp
 @options.as_json
 def doctor(amqp_url: str, password_file: str | None, as_json: bool) -> None:
-    """Check Python, packages, broker, permissions, topology and clock."""
+    """Check Python, packages, broker, its security, permissions, topology and clock."""
     broker = options.broker_of(amqp_url, password_file)
     checks = [*_machine(), *_broker(broker)]
     if as_json:
-        shown = [{"name": c.name, "ok": c.ok, "text": c.text} for c in checks]
+        shown = [{"name": c.name, "ok": c.ok, "warning": c.warning, "text": c.text} for c in checks]
         click.echo(json.dumps(shown))
     else:
         for check in checks:
-            click.echo(f"{'ok   ' if check.ok else 'WRONG'}  {check.name}: {check.text}")
+            click.echo(f"{check.word}  {check.name}: {check.text}")
     wrong = [check for check in checks if not check.ok]
     if wrong:
         sys.exit(max(check.exit_code for check in wrong) or 1)
@@ -85,16 +97,52 @@ def _broker(broker: Broker) -> Iterator[Check]:
         yield Check("broker", False, str(error), error.exit_code)
         return
     yield _version(broker, server)
+    yield _holes(server)
+    yield _guest(broker)
+    yield _listeners(broker)
     yield from asyncio.run(_behind(broker))
 
 
 def _version(broker: Broker, server: ServerInfo) -> Check:
     text = f"{server.product} {server.version} at {broker}"
-    numbers = tuple(int(part) for part in server.version.split(".")[:2] if part.isdigit())
-    if numbers < OLDEST_BROKER:
+    if version_of(server.version) < OLDEST_BROKER:
         oldest = ".".join(map(str, OLDEST_BROKER))
         return Check("broker", False, f"{text}; montemq needs {oldest} or later", 3)
     return Check("broker", True, text)
+
+
+def _holes(server: ServerInfo) -> Check:
+    found = holes(server.version)
+    if not found:
+        return Check("holes", True, f"none known of {server.version} that matters here ({AS_OF})")
+    told = "; ".join(f"{hole.record}: {hole.what}" for hole in found)
+    more = "a later release has none of them, or your distribution has mended this one"
+    return Check("holes", True, f"{server.version} has {told}; {more}", warning=True)
+
+
+def _guest(broker: Broker) -> Check:
+    if not guest_may_log_in(broker):
+        return Check("guest", True, "cannot log in from here")
+    text = "can log in with the password that everybody knows: delete it, or use this node alone"
+    return Check("guest", True, text, warning=True)
+
+
+def _listeners(broker: Broker) -> Check:
+    found = list(plain_listeners(broker))
+    if not found:
+        return Check("listeners", True, "none without TLS beyond this machine")
+    places = ", ".join(found)
+    text = f"other machines reach {places} without TLS, passwords and results in clear"
+    return Check("listeners", True, text, warning=True)
+
+
+async def _rights(link: Link) -> Check:
+    found = await superfluous(link)
+    if not found:
+        return Check("rights", True, f"user '{link.broker.user}' has none that no role needs")
+    text = f"user '{link.broker.user}' may {' and '.join(found)} what no role of montemq needs"
+    remedy = "`montemq broker definitions` makes users with no more than that"
+    return Check("rights", True, f"{text}; {remedy}", warning=True)
 
 
 async def _behind(broker: Broker) -> list[Check]:
@@ -105,6 +153,7 @@ async def _behind(broker: Broker) -> list[Check]:
                 text = f"missing: {', '.join(missing)}; run `montemq broker init`"
                 return [Check("topology", False, text, 3)]
             checks = [Check("topology", True, "all queues of pool 'default' are there")]
+            checks.append(await _rights(link))
             return [*checks, *[check async for check in _services(link)]]
     except MontemqError as error:
         return [Check("topology", False, str(error), error.exit_code)]

@@ -6,6 +6,7 @@ import pytest
 
 from tests.conftest import require_rabbitmq
 from tests.support.cluster import cluster
+from tests.support.fault_table import ANSWER, GOES_ON
 from tests.support.real_broker import waiting
 from tests.support.stack_jobs import asian
 from tests.support.stack_processes import eventually
@@ -13,6 +14,7 @@ from tests.support.stack_site import Site
 
 
 @pytest.mark.slow
+@pytest.mark.fault("The node of three dies that all are connected to", ANSWER, GOES_ON)
 @pytest.mark.timeout(300)
 def test_a_run_goes_on_with_the_same_digest_when_the_node_dies_that_all_are_connected_to(
     tmp_path: Path,

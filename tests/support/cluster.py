@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ops.accounts import ControlProgram
 from ops.broker_directory import BrokerDirectory
 from ops.private_broker import PrivateBroker, free_port
 from protocol.settings import Broker
@@ -21,16 +22,8 @@ class NodeDirectory(BrokerDirectory):
     """That of a node which the others find at its own address, at the port that all share."""
 
     def __init__(self, path: Path, name: str, host: str, port: int, first: str) -> None:
-        lines = (
-            "cluster_formation.peer_discovery_backend = classic_config",
-            f"cluster_formation.classic_config.nodes.1 = {name}@{first}",
-            f"cluster_formation.classic_config.nodes.2 = {name}@{host}",
-            "cluster_formation.discovery_retry_interval = 500",
-            "cluster_partition_handling = pause_minority",
-        )
-        # One that forms the cluster has nobody to look for.
-        super().__init__(path, configuration=[lines[1]] if host == first else lines)
-        self._host, self._port = host, port
+        super().__init__(path, configuration=["cluster_partition_handling = pause_minority"])
+        self._host, self._port, self._first = host, port, f"{name}@{first}"
         (path / "node_name").write_text(f"{name}@{host}", encoding="ascii")
         home = path / "home"
         home.mkdir(mode=0o700)
@@ -48,6 +41,20 @@ class NodeDirectory(BrokerDirectory):
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-noinput -name {self.node_name}",
             "ERL_FLAGS": alone["ERL_FLAGS"].replace("127,0,0,1", interface),
         }
+
+    def control(self) -> ControlProgram:
+        """Return rabbitmqctl for this node, by its long name."""
+        alone = super().control()
+        return replace(alone, environment={**alone.environment, "RABBITMQ_USE_LONGNAME": "true"})
+
+    def join(self) -> None:
+        """Join the others; the node that forms the cluster is there already.
+
+        Those that look for each other at boot start, from 4.0, helpers that want the same port.
+        """
+        if self.node_name != self._first:
+            for command in (("stop_app",), ("join_cluster", self._first), ("start_app",)):
+                self.control().run(*command)
 
 
 @dataclass(frozen=True)
@@ -78,4 +85,5 @@ def cluster() -> Iterator[Cluster]:
             nodes.append(PrivateBroker(directory, address, temporary=True, pdeathsig=True))
             stack.callback(nodes[-1].stop)
             nodes[-1].restart()
+            directory.join()
         yield Cluster(tuple(nodes))
