@@ -5,6 +5,7 @@ stand in braces. What it saw is told by the fixture `seen`, and by a site for th
 """
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,19 +38,23 @@ def seen(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Note what a test has seen that ends well."""
-    yield
+    """Note what a test has seen that ends well; of several with one row the first."""
     row = _row(item)
     if row is None:
-        return
+        return (yield)
+    values = getattr(item, "funcargs", {}).values()
+    sites = [getattr(value, "site", value) for value in values]
+    begun = [(site, len(site.answers)) for site in sites if isinstance(site, Site)]
+    done = yield
     told = item.stash.setdefault(SEEN, [])
-    sites = [value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Site)]
-    for site in sites:
-        told += [*site.answers, f"{site.peak_mib} MiB"]
+    for site, before in begun:
+        if site.answers[before:]:
+            told += [*site.answers[before:], f"{site.peak_mib} MiB"]
     known = item.config.stash[ROWS]
-    before = known[row.test + row.fault].seen
-    text = "; ".join([before] * bool(before) + told)
-    known[row.test + row.fault] = Row(row.test, row.fault, row.holds, text)
+    key = row.test + row.fault
+    if not known[key].seen:
+        known[key] = replace(row, seen="; ".join(told) or "it held")
+    return done
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -10,10 +10,12 @@ from contextlib import closing
 from dataclasses import replace
 
 import pika
+import pytest
 
 from protocol.messages import Partial, decode
 from protocol.settings import Broker
 from protocol.topology import RESULTS, partial_key
+from tests.support.fault_table import ANSWER, REFUSED
 from tests.support.stack_jobs import asian, pi
 from tests.support.stack_processes import Service, eventually
 from tests.support.stack_site import Site
@@ -39,6 +41,7 @@ def epoch(site: Site) -> int:
     return int(site.rows("SELECT epoch FROM store")[0][0])
 
 
+@pytest.mark.fault("Two aggregators, and SIGKILL of the active one", ANSWER)
 def test_a_second_aggregator_stands_by_and_takes_over_when_the_first_is_killed(site: Site) -> None:
     first, consumer = site.aggregator(), site.consumer()
     first.ready()
@@ -57,6 +60,9 @@ def test_a_second_aggregator_stands_by_and_takes_over_when_the_first_is_killed(s
     assert second.metric("montemq_store_epoch") == 2
 
 
+@pytest.mark.fault(
+    "Two aggregators, and SIGSTOP of the active one before its commit", ANSWER, "it writes no more"
+)
 def test_an_aggregator_that_was_stopped_replaced_and_woken_again_exits_without_having_written(
     site: Site,
 ) -> None:
@@ -85,6 +91,7 @@ def test_an_aggregator_that_was_stopped_replaced_and_woken_again_exits_without_h
     assert epoch(site) == 2
 
 
+@pytest.mark.fault("Two aggregators, and SIGSTOP of the active one at rest", "it writes no more")
 def test_an_aggregator_that_slept_while_nothing_happened_exits_as_well_when_it_was_replaced(
     site: Site,
 ) -> None:
@@ -134,6 +141,7 @@ def test_an_aggregator_with_another_store_refuses_to_start_unless_it_is_told_to_
     assert (ended.code, ended.json["digest"]) == (0, job.digest)
 
 
+@pytest.mark.fault("The store is restored from an old copy", ANSWER, REFUSED)
 def test_partials_from_before_a_restore_are_refused_when_the_run_id_has_another_definition(
     site: Site, broker: Broker
 ) -> None:

@@ -1,5 +1,6 @@
 """A cluster of three nodes that loses one in the middle of a run, which ends as it would have."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.support.stack_site import Site
 @pytest.mark.fault("The node of three dies that all are connected to", ANSWER, GOES_ON)
 @pytest.mark.timeout(300)
 def test_a_run_goes_on_with_the_same_digest_when_the_node_dies_that_all_are_connected_to(
-    tmp_path: Path,
+    tmp_path: Path, seen: Callable[[str], None]
 ) -> None:
     require_rabbitmq()
     with cluster() as nodes, Site(nodes.broker, tmp_path) as site:
@@ -37,3 +38,4 @@ def test_a_run_goes_on_with_the_same_digest_when_the_node_dies_that_all_are_conn
         third = asian("with-it-again", seed=3, blocks=40)
         site.assert_answer(third, site.run(third).wait(60))
         eventually(lambda: waiting(nodes.nodes[0].broker, "mc.results.q") == 0, "all is merged")
+        seen("; ".join(site.answers))

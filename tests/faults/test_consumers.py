@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pika
 import psutil
+import pytest
 
 from ops.child_process import descendants
 from ops.private_broker import LOOPBACK, PrivateBroker
 from protocol.definition import Lane
 from protocol.settings import Broker
 from protocol.topology import topology, work_queue
+from tests.support.fault_table import ANSWER
 from tests.support.stack_jobs import asian, gate, pi
 from tests.support.stack_processes import Service, eventually
 from tests.support.stack_proxy import proxy
@@ -29,6 +31,9 @@ def waiting_in(broker: Broker, queue: str) -> int:
         return int(declared.method.message_count)
 
 
+@pytest.mark.fault(
+    "SIGTERM of a consumer while its slots compute", ANSWER, "nothing is computed twice"
+)
 def test_sigterm_lets_the_running_chunk_finish_and_gives_back_the_rest(site: Site) -> None:
     aggregator, consumer = site.aggregator(), site.consumer(slots=2)
     aggregator.ready()
@@ -54,6 +59,7 @@ def test_sigterm_lets_the_running_chunk_finish_and_gives_back_the_rest(site: Sit
     eventually(lambda: waiting_in(site.broker, QUEUE) == 0, "no chunk is left")
 
 
+@pytest.mark.fault("SIGINT of a consumer, twice", ANSWER)
 def test_a_second_signal_does_not_wait_for_the_running_chunk(site: Site) -> None:
     site.aggregator().ready()
     consumer = site.consumer()
@@ -70,6 +76,7 @@ def test_a_second_signal_does_not_wait_for_the_running_chunk(site: Site) -> None
     site.assert_answer(job, run.wait())
 
 
+@pytest.mark.fault("SIGKILL of a slot while it computes", ANSWER)
 def test_a_slot_that_is_killed_takes_neither_its_agent_nor_its_chunk_along(site: Site) -> None:
     aggregator, consumer = site.aggregator(), site.consumer()
     aggregator.ready()
@@ -118,6 +125,7 @@ def slots_of(consumer: Service) -> set[int]:
     return {slot.pid for server in servers for slot in server.children()}
 
 
+@pytest.mark.fault("SIGKILL of the process that slots are forked from", ANSWER)
 def test_a_consumer_goes_on_when_the_process_that_its_slots_are_forked_from_is_killed(
     site: Site,
 ) -> None:
@@ -144,6 +152,7 @@ def test_a_consumer_goes_on_when_the_process_that_its_slots_are_forked_from_is_k
     assert consumer.wait().code == 0
 
 
+@pytest.mark.fault("SIGKILL of a consumer while its slots compute", ANSWER, "no process is left")
 def test_an_agent_that_is_killed_leaves_no_process_behind_even_in_the_middle_of_a_chunk(
     site: Site,
 ) -> None:
@@ -162,6 +171,7 @@ def test_an_agent_that_is_killed_leaves_no_process_behind_even_in_the_middle_of_
     site.assert_answer(job, run.wait())
 
 
+@pytest.mark.fault("The broker is not there yet", ANSWER)
 def test_a_consumer_that_is_started_before_its_broker_waits_for_it_and_says_so_once(
     site: Site, broker: Broker
 ) -> None:
@@ -191,6 +201,7 @@ def test_a_consumer_that_waits_for_its_broker_ends_when_it_is_told_to(
     assert consumer.wait().code == 0
 
 
+@pytest.mark.fault("basic.cancel from the broker: the work queue is deleted", ANSWER)
 def test_a_consumer_comes_back_when_the_broker_deletes_its_queue(
     site: Site, broker: Broker
 ) -> None:
@@ -238,6 +249,7 @@ def test_a_consumer_with_other_bits_tells_the_aggregator_before_it_ends(site: Si
     assert aggregator.metric("montemq_host_consumers") == 0
 
 
+@pytest.mark.fault("The broker is stopped and started", ANSWER)
 def test_everybody_comes_back_when_the_broker_ends_every_connection_in_order(
     site: Site, private_broker: PrivateBroker
 ) -> None:
@@ -254,6 +266,7 @@ def test_everybody_comes_back_when_the_broker_ends_every_connection_in_order(
     assert all(service.running for service in services)
 
 
+@pytest.mark.fault("All connections break, twice", ANSWER)
 def test_everybody_comes_back_when_all_connections_break_and_the_digest_is_the_same(
     site: Site, broker: Broker
 ) -> None:

@@ -43,6 +43,7 @@ from protocol.topology import (
     work_key,
     work_queue,
 )
+from tests.support.fault_table import REFUSED
 from tests.support.real_broker import reset
 from tests.support.run_values import leader
 from tests.support.stack_hostile import Hostile, changed, hostile, send
@@ -150,6 +151,7 @@ def forged(scene: Scene, message: Partial | Failure) -> list[Hostile]:
     ]  # fmt: skip
 
 
+@pytest.mark.fault("Hostile results", REFUSED)
 def test_hostile_results_are_refused_and_counted(scene: Scene) -> None:
     partial = scene.job.partial(first_block=0)
     statistics = partial.statistics.model_dump(mode="python")
@@ -175,6 +177,7 @@ def test_hostile_results_are_refused_and_counted(scene: Scene) -> None:
     scene.goes_on()
 
 
+@pytest.mark.fault("Hostile telemetry", REFUSED)
 def test_hostile_telemetry_is_refused_and_counted(scene: Scene) -> None:
     telemetry = Telemetry(
         consumer="x", host="x", pool="default", slots=1, busy=0,
@@ -195,6 +198,7 @@ def test_hostile_telemetry_is_refused_and_counted(scene: Scene) -> None:
     scene.goes_on()
 
 
+@pytest.mark.fault("Hostile requests", REFUSED)
 def test_hostile_requests_are_refused_and_counted(scene: Scene) -> None:
     addressed = f"{DIRECT_REPLY}.nobody"
     bad = [replace(message, reply_to=addressed) for message in hostile(StatusRequest(run="x"))]
@@ -204,6 +208,7 @@ def test_hostile_requests_are_refused_and_counted(scene: Scene) -> None:
     scene.goes_on()
 
 
+@pytest.mark.fault("Requests with forged reply addresses", REFUSED)
 @pytest.mark.parametrize(
     "reply_to", [None, "", work_queue("default", Lane.NORMAL), "mc.results.q", f"{DIRECT_REPLY}-x"]
 )
@@ -220,6 +225,7 @@ def test_a_request_with_a_forged_reply_address_is_refused_and_answered_nowhere(
     assert aggregator.metric('montemq_messages_received_total{queue="mc.results.q"}') == received
 
 
+@pytest.mark.fault("Bad requests of honest clients", REFUSED)
 def test_whoever_sends_a_bad_request_is_told_and_keeps_the_connection(scene: Scene) -> None:
     with pika.BlockingConnection(pika.URLParameters(scene.site.broker.url)) as connection:
         channel = connection.channel()
@@ -243,6 +249,7 @@ def test_whoever_sends_a_bad_request_is_told_and_keeps_the_connection(scene: Sce
     scene.goes_on()
 
 
+@pytest.mark.fault("Hostile chunks", REFUSED)
 def test_hostile_chunks_are_refused_by_the_consumer_and_counted_as_dead_letters(
     scene: Scene,
 ) -> None:
@@ -260,6 +267,7 @@ def test_hostile_chunks_are_refused_by_the_consumer_and_counted_as_dead_letters(
     scene.goes_on()
 
 
+@pytest.mark.fault("Chunks that nobody issued", REFUSED)
 def test_chunks_that_nobody_issued_are_computed_and_their_results_refused(scene: Scene) -> None:
     chunk, before = scene.job.chunk(), scene.rejected()
     messages = [
@@ -274,6 +282,7 @@ def test_chunks_that_nobody_issued_are_computed_and_their_results_refused(scene:
     assert scene.rejected() - before == Counter(message.reason for message in messages)
 
 
+@pytest.mark.fault("Hostile dead letters", REFUSED)
 def test_hostile_dead_letters_are_refused_and_counted(scene: Scene) -> None:
     chunk = scene.job.chunk(first_block=CLOSED_FROM)
     messages = [
@@ -301,6 +310,7 @@ def events_of(job: GateJob) -> tuple[Progress, Finished]:
     return progress, finished
 
 
+@pytest.mark.fault("Hostile events", REFUSED)
 def test_hostile_events_stop_neither_producer_nor_consumer(scene: Scene) -> None:
     run, nan = scene.job.run, float("nan")
     progress, finished = events_of(scene.job)
@@ -315,6 +325,7 @@ def test_hostile_events_stop_neither_producer_nor_consumer(scene: Scene) -> None
     scene.goes_on()
 
 
+@pytest.mark.fault("A forged end of the run", REFUSED)
 def test_the_end_of_another_definition_of_a_run_does_not_make_consumers_skip_it(
     scene: Scene,
 ) -> None:
@@ -324,6 +335,7 @@ def test_the_end_of_another_definition_of_a_run_does_not_make_consumers_skip_it(
     scene.goes_on()
 
 
+@pytest.mark.fault("Forged progress", REFUSED)
 def test_progress_beyond_the_run_or_of_another_run_stops_no_producer(scene: Scene) -> None:
     progress, _ = events_of(scene.job)
     merged = ((0, BLOCKS),)

@@ -19,6 +19,7 @@ from protocol.definition import Lane
 from protocol.messages import Chunk, decode
 from protocol.settings import Broker
 from protocol.topology import WORK, work_key, work_queue
+from tests.support.fault_table import ANSWER
 from tests.support.stack_jobs import ASIAN_REFERENCE, SIGMAS, Job, asian, gate, pi
 from tests.support.stack_processes import Service, eventually
 from tests.support.stack_site import Site
@@ -63,6 +64,7 @@ def test_the_digest_depends_neither_on_the_consumers_nor_on_the_size_of_chunks(
     assert_answers(site, {size: asian(f"asian-{size}", blocks=200) for size in (1, 7, 64)})
 
 
+@pytest.mark.fault("SIGKILL of consumers and aggregators at random moments", ANSWER)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_digest_survives_consumers_and_aggregators_that_are_killed_at_any_moment(
     site: Site, seed: int
@@ -88,6 +90,7 @@ def test_the_digest_survives_consumers_and_aggregators_that_are_killed_at_any_mo
     assert_near_the_truth(site.assert_answer(job, run.wait(NOTHING_LOST_SECONDS)))
 
 
+@pytest.mark.fault("SIGKILL of the aggregator before its commit", ANSWER)
 def test_what_an_aggregator_had_not_committed_when_it_was_killed_comes_again(site: Site) -> None:
     aggregator, consumer = site.aggregator(), site.consumer()
     aggregator.ready()
@@ -107,6 +110,7 @@ def test_what_an_aggregator_had_not_committed_when_it_was_killed_comes_again(sit
     site.assert_answer(job, run.wait(NOTHING_LOST_SECONDS))
 
 
+@pytest.mark.fault("SIGKILL of the broker", ANSWER)
 def test_the_digest_survives_a_broker_that_is_killed_and_started_again(
     site: Site, private_broker: PrivateBroker
 ) -> None:
@@ -125,6 +129,7 @@ def test_the_digest_survives_a_broker_that_is_killed_and_started_again(
     assert "trying again" in run.err
 
 
+@pytest.mark.fault("Every chunk is published twice", ANSWER)
 def test_the_digest_survives_every_chunk_message_published_twice(
     site: Site, broker: Broker
 ) -> None:

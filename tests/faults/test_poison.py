@@ -16,11 +16,13 @@ from protocol.topology import (
     partial_key,
     work_key,
 )
+from tests.support.fault_table import ANSWER, REFUSED
 from tests.support.stack_hostile import NOT_UTF8, Hostile, send
 from tests.support.stack_jobs import gate
 from tests.support.stack_site import Site
 
 
+@pytest.mark.fault("Properties that are no UTF-8, on every exchange", ANSWER)
 @pytest.mark.parametrize(
     ("exchange", "key"),
     [
@@ -52,6 +54,7 @@ def test_properties_that_are_no_utf8_stop_nobody(site: Site, exchange: str, key:
     assert "trying again" not in aggregator.err + consumer.err + run.err
 
 
+@pytest.mark.fault("A hostile message in place of the store's name", REFUSED)
 @pytest.mark.parametrize("body", [b"", b"\xc1", encode(StoreIdentity(store="x"))[:-1]])
 def test_a_hostile_message_in_place_of_the_stores_name_does_not_keep_an_aggregator_away(
     site: Site, body: bytes

@@ -1,10 +1,15 @@
 """Several runs, lanes and pools on real consumers, and queues that somebody empties."""
 
+from collections.abc import Callable
+
 import pika
+import pytest
 
 from protocol.definition import Lane
+from protocol.origin import host_name
 from protocol.settings import Broker
 from protocol.topology import work_queue
+from tests.support.fault_table import ANSWER
 from tests.support.stack_jobs import PacedJob, gate, paced, pi
 from tests.support.stack_processes import Program, eventually
 from tests.support.stack_site import Site
@@ -106,6 +111,7 @@ def test_a_pool_is_served_by_its_own_consumers_only(site: Site) -> None:
     site.assert_answer(job, run.wait())
 
 
+@pytest.mark.fault("The work queue is purged", ANSWER)
 def test_chunks_that_are_purged_from_the_queue_are_issued_again(site: Site) -> None:
     start(site)
     # Not so short that the consumer takes all that there is.
@@ -116,3 +122,20 @@ def test_chunks_that_are_purged_from_the_queue_are_issued_again(site: Site) -> N
     assert purge(site.broker, QUEUE) > 0
     job.open()
     site.assert_answer(job, run.wait(NOTICED_SECONDS))
+
+
+@pytest.mark.fault("Two producers schedule one run; SIGKILL of the one that leads", ANSWER)
+def test_one_of_two_producers_leads(site: Site, seen: Callable[[str], None]) -> None:
+    aggregator = site.aggregator()
+    site.consumer().ready()
+    job = gate("led-by-one", site.folder, closed_from=16, blocks=64)
+    leader = site.run(job, "--chunk-blocks", "1")
+    site.reached(job, 16 / 64)
+    other = site.run(job, "--chunk-blocks", "1")
+    other.says(job.run)
+    name = f'montemq_producer_leaders{{host="{host_name()}",state="leading"}}'
+    eventually(lambda: aggregator.metric(name) == 1, "one of them leads")
+    leader.kill()
+    job.open()
+    site.assert_answer(job, other.wait())
+    seen("montemq_producer_leaders 1")

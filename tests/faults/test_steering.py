@@ -3,9 +3,12 @@
 import os
 import signal
 
+import pytest
+
 from protocol.messages import Command, Control, encode
 from protocol.origin import host_name
 from protocol.topology import CONTROL, EVENTS, EVERYBODY, control_key, finished_key
+from tests.support.fault_table import ANSWER
 from tests.support.stack_hostile import Hostile, hostile, send
 from tests.support.stack_jobs import gate
 from tests.support.stack_processes import Service, eventually
@@ -51,6 +54,7 @@ def test_a_consumer_is_quieted_and_resumed_by_command_and_by_signal_and_drains(s
     assert consumer.wait().code == 0
 
 
+@pytest.mark.fault("SIGSTOP of a consumer that is told to stop", ANSWER)
 def test_it_is_said_who_has_not_heard_and_who_does_not_exist(site: Site) -> None:
     aggregator, deaf, other = site.aggregator(), site.consumer(), site.consumer()
     for service in (aggregator, deaf, other):

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pika
+import pytest
 
 from protocol.definition import Lane
 from protocol.topology import work_queue
+from tests.support.fault_table import ANSWER
 from tests.support.stack_jobs import pi
 from tests.support.stack_proxy import proxy
 from tests.support.stack_site import Site
@@ -21,6 +23,7 @@ def impatient(folder: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.fault("The broker has forgotten who consumes", ANSWER)
 def test_a_consumer_that_the_broker_has_forgotten_says_so_and_connects_anew(site: Site) -> None:
     site.aggregator().ready()
     with proxy(site.broker) as between:

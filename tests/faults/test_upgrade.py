@@ -51,7 +51,8 @@ def test_an_upgrade(tmp_path: Path, plugin: None, seen: Callable[[str], None]) -
                 assert consumer.running
                 name = "montemq_producer_chunks_reissued_total"
                 eventually(lambda: aggregator.metric(name) > 0, "chunks are issued again")
-                seen(f"{before} → {after}, {name} 0 → {aggregator.metric(name):.0f}")
+                again = aggregator.metric(name)
+                seen(f"{before} → {after}; {site.answers[0]}; {name} 0 → {again:.0f}")
                 site.close()
     assert before.startswith("3.")
     assert after.startswith("4.")

@@ -164,6 +164,8 @@ class Site:
         assert (result["run"], result["state"]) == (job.run, "finished")
         assert result["digest"] == job.digest
         self.assert_every_block_counts_once(job)
+        self.peak_mib = max([self.peak_mib, *(p.peak_mib for p in self.programs if p.running)])
+        assert self.peak_mib <= PEAK_MIB
         blocks = job.definition.blocks * len(job.definition.cells)
         self.answers.append(
             f"{blocks} blocks once, digest {job.digest[:8]}, in {ended.seconds:.1f} s"
