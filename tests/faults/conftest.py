@@ -63,7 +63,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     rows = session.config.stash[ROWS]
     old = {row.test + row.fault: row for row in rows_of(TABLE.read_text(encoding="utf-8"))}
     # A test that did not run now keeps what it saw when it did.
+    files = {item.path.name for item in session.items} | {row.file for row in rows.values()}
     merged = [row if row.seen else old.get(key, row) for key, row in rows.items()]
+    merged += [row for row in old.values() if row.file not in files]
     text = page(merged, mib=PEAK_MIB, seconds=2 * HEARTBEAT_SECONDS)
     TABLE.write_text(text, encoding="utf-8")
 

@@ -1,7 +1,10 @@
 """A broker that blocks, loses a binding, loses everything, or cannot take dead letters."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 
 import pika
 import pytest
@@ -19,6 +22,7 @@ from tests.support.stack_processes import Program, Service, eventually
 from tests.support.stack_site import Site
 
 BEATS = 2 * HEARTBEAT_SECONDS
+QUICK = 2
 QUEUE = work_queue("default", Lane.NORMAL)
 KEY = work_key("default", Lane.NORMAL)
 RETRY_AFTER = "dead_letter_worker_publisher_confirm_timeout"
@@ -120,6 +124,30 @@ def full_soon(node: PrivateBroker, length: int) -> Iterator[None]:
     finally:
         control.run("clear_policy", name)
         control.run("eval", given=f"application:set_env(rabbit, {RETRY_AFTER}, {THREE_MINUTES}).")
+
+
+@pytest.mark.slow
+@pytest.mark.fault("SIGSTOP of the broker until everybody has given it up", ANSWER, GOES_ON)
+def test_a_broker_that_sleeps(site: Site, private_broker: PrivateBroker, seen: Seen) -> None:
+    quick = replace(site.broker, heartbeat=QUICK)
+    aggregator, consumer = site.aggregator(broker=quick), site.consumer(broker=quick)
+    aggregator.ready()
+    consumer.ready()
+    job = gate("broker-sleeps", site.folder, closed_from=8)
+    run = site.run(job, "--chunk-blocks", "1", broker=quick)
+    site.reached(job, 8 / 64)
+    eventually(job.waiting, "a block waits")
+    os.kill(private_broker.pid, signal.SIGSTOP)
+    try:
+        for program in (aggregator, consumer, run):
+            program.says("trying again")
+    finally:
+        os.kill(private_broker.pid, signal.SIGCONT)
+    job.open()
+    site.assert_answer(job, run.wait(BEATS))
+    name = "montemq_host_reconnections_total"
+    eventually(lambda: aggregator.metric(name) > 0, "the consumer tells of it")
+    seen(f"{name} 0 → {aggregator.metric(name):.0f}")
 
 
 @pytest.mark.fault("The dead-letter queue is full while hostile chunks die", ANSWER, "none is lost")

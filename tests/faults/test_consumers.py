@@ -96,6 +96,7 @@ def test_a_slot_that_is_killed_takes_neither_its_agent_nor_its_chunk_along(site:
     assert consumer.running
 
 
+@pytest.mark.fault("SIGKILL of a slot again and again", ANSWER)
 def test_slots_that_die_again_and_again_start_after_growing_pauses_and_work_once_they_live(
     site: Site,
 ) -> None:
@@ -123,6 +124,25 @@ def slots_of(consumer: Service) -> set[int]:
     """Return the processes that compute: those that the process they are forked from started."""
     servers = psutil.Process(consumer.pid).children()
     return {slot.pid for server in servers for slot in server.children()}
+
+
+@pytest.mark.slow
+@pytest.mark.fault("SIGSTOP of a slot while it computes", ANSWER)
+def test_a_slot_that_sleeps_keeps_its_chunk_from_nobody(site: Site) -> None:
+    aggregator, consumer = site.aggregator(), site.consumer(slots=2)
+    aggregator.ready()
+    consumer.ready()
+    job = gate("slot-sleeps", site.folder)
+    run = site.run(job, "--chunk-blocks", "1")
+    eventually(lambda: len(job.waiting()) == 2, "both slots compute")
+    asleep = job.waiting()[0]
+    os.kill(asleep, signal.SIGSTOP)
+    job.open()
+    site.assert_answer(job, run.wait())
+    assert aggregator.metric('montemq_producer_chunks_reissued_total{reason="late"}') > 0
+    os.kill(asleep, signal.SIGCONT)
+    consumer.send(signal.SIGTERM)
+    assert consumer.wait().code == 0
 
 
 @pytest.mark.fault("SIGKILL of the process that slots are forked from", ANSWER)

@@ -33,6 +33,10 @@ class Row:
     holds: str
     seen: str
 
+    @property
+    def file(self) -> str:
+        return self.test.partition("::")[0]
+
     def line(self) -> str:
         return f"| {self.fault} | {self.holds} | {self.seen} | `{self.test}` |"
 

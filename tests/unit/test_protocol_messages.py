@@ -313,6 +313,10 @@ def test_every_message_has_a_versioned_name_of_its_own() -> None:
     assert len({kind.type for kind in KINDS}) == len(KINDS)
 
 
+def test_no_message_is_larger_than_every_release_of_rabbitmq_takes() -> None:
+    assert max(kind.limit for kind in KINDS) <= 16 * 1024**2
+
+
 def test_the_largest_chunk_of_a_valid_definition_fits_its_limit() -> None:
     params: dict[str, Any] = {f"p{i}": tuple(float(j) for j in range(2750)) for i in range(4)}
     definition = Definition(
