@@ -46,7 +46,7 @@ def half_done(site: Site, run: str) -> tuple[Service, Service, GateJob, Program]
 
 
 @pytest.mark.fault("The broker raises its {alarm} alarm", ANSWER, GOES_ON)
-@pytest.mark.parametrize("alarm", ALARMS)
+@pytest.mark.parametrize("alarm", ["disk", pytest.param("memory", marks=pytest.mark.slow)])
 def test_an_alarm(site: Site, private_broker: PrivateBroker, alarm: str, seen: Seen) -> None:
     aggregator, _, job, run = half_done(site, f"{alarm}-alarm")
     with ALARMS[alarm](private_broker):
@@ -95,6 +95,7 @@ def test_a_missing_binding_for_results(site: Site, seen: Seen) -> None:
     seen(f"{name} stood at {merged:,.0f}, then went to {job.samples:,}")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("The broker is killed and its disk wiped", ANSWER, GOES_ON)
 def test_a_wiped_broker(site: Site, private_broker: PrivateBroker, seen: Seen) -> None:
     aggregator, _, job, run = half_done(site, "wiped-broker")
@@ -103,8 +104,8 @@ def test_a_wiped_broker(site: Site, private_broker: PrivateBroker, seen: Seen) -
     private_broker.restart()
     assert site.command("broker", "init").code == 0
     site.assert_answer(job, run.wait(BEATS))
-    name = "montemq_producer_chunks_reissued_total"
-    eventually(lambda: aggregator.metric(name) > 0, "chunks were issued again")
+    name = "montemq_host_reconnections_total"
+    eventually(lambda: aggregator.metric(name) > 0, "the consumer tells of it")
     seen(f"{name} 0 → {aggregator.metric(name):.0f}")
 
 

@@ -17,6 +17,7 @@ QUICK = 2
 SLOW = 4_000
 
 
+@pytest.mark.slow
 @pytest.mark.fault("All connections of all services are half open", ANSWER, GOES_ON)
 def test_half_open_connections(site: Site, seen: Callable[[str], None]) -> None:
     with proxy(replace(site.broker, heartbeat=QUICK)) as between:
@@ -37,6 +38,7 @@ def test_half_open_connections(site: Site, seen: Callable[[str], None]) -> None:
         site.close()
 
 
+@pytest.mark.slow
 @pytest.mark.fault(f"A consumer's link passes {SLOW:,} bytes a second", ANSWER, "nobody reconnects")
 def test_a_slow_link(site: Site, seen: Callable[[str], None]) -> None:
     aggregator = site.aggregator()

@@ -124,6 +124,7 @@ def test_chunks_that_are_purged_from_the_queue_are_issued_again(site: Site) -> N
     site.assert_answer(job, run.wait(NOTICED_SECONDS))
 
 
+@pytest.mark.slow
 @pytest.mark.fault("Two producers schedule one run; SIGKILL of the one that leads", ANSWER)
 def test_one_of_two_producers_leads(site: Site, seen: Callable[[str], None]) -> None:
     aggregator = site.aggregator()

@@ -49,8 +49,8 @@ def test_an_upgrade(tmp_path: Path, plugin: None, seen: Callable[[str], None]) -
                 site.assert_answer(job, run.wait(BEATS))
                 assert aggregator.running
                 assert consumer.running
-                name = "montemq_producer_chunks_reissued_total"
-                eventually(lambda: aggregator.metric(name) > 0, "chunks are issued again")
+                name = "montemq_host_reconnections_total"
+                eventually(lambda: aggregator.metric(name) > 0, "the consumer tells of it")
                 again = aggregator.metric(name)
                 seen(f"{before} → {after}; {site.answers[0]}; {name} 0 → {again:.0f}")
                 site.close()
