@@ -151,7 +151,7 @@ def test_our_wheel_holds_what_runs_and_nothing_that_needs_a_clone(tmp_path: Path
     assert {f"{part}/py.typed" for part in parts} <= {*names}
     needs_a_clone = {
         "examples", "bench", "simulation", "demo", "demo.py", "test", "setup.sh",
-        "container", "kubernetes", "rabbitmq-4",
+        "container", "kubernetes", "rabbitmq-4", "FAULTS.md",
     }  # fmt: skip
     assert {
         name.split("/")[1] for name in names if name.startswith("ops/")

@@ -16,6 +16,7 @@ from tests.support.stack_site import PEAK_MIB, Site
 
 WRITE = "--write-faults"
 ROWS, SEEN = pytest.StashKey[dict[str, Row]](), pytest.StashKey[list[str]]()
+FILES = pytest.StashKey[set[str]]()
 HERE = Path(__file__).parent
 
 
@@ -28,6 +29,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Note all rows, those of tests that are then deselected too."""
     rows = (row for row in map(_row, items) if row is not None)
     config.stash[ROWS] = {row.test + row.fault: row for row in rows}
+    config.stash[FILES] = {item.path.name for item in items}
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     rows = session.config.stash[ROWS]
     old = {row.test + row.fault: row for row in rows_of(TABLE.read_text(encoding="utf-8"))}
     # A test that did not run now keeps what it saw when it did.
-    files = {item.path.name for item in session.items} | {row.file for row in rows.values()}
+    files = session.config.stash[FILES]
     merged = [row if row.seen else old.get(key, row) for key, row in rows.items()]
     merged += [row for row in old.values() if row.file not in files]
     text = page(merged, mib=PEAK_MIB, seconds=2 * HEARTBEAT_SECONDS)
