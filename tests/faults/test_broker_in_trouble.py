@@ -45,8 +45,9 @@ def half_done(site: Site, run: str) -> tuple[Service, Service, GateJob, Program]
     return aggregator, consumer, job, program
 
 
+@pytest.mark.slow
 @pytest.mark.fault("The broker raises its {alarm} alarm", ANSWER, GOES_ON)
-@pytest.mark.parametrize("alarm", ["disk", pytest.param("memory", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("alarm", ALARMS)
 def test_an_alarm(site: Site, private_broker: PrivateBroker, alarm: str, seen: Seen) -> None:
     aggregator, _, job, run = half_done(site, f"{alarm}-alarm")
     with ALARMS[alarm](private_broker):

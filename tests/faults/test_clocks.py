@@ -33,10 +33,11 @@ def jumping(folder: Path) -> tuple[str, Callable[[float], None]]:
     return str(folder), by
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "The clock jumps by {seconds:+,} s, and the aggregator is killed", ANSWER, GOES_ON
 )
-@pytest.mark.parametrize("seconds", [-3_600, pytest.param(86_400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [-3_600, 86_400])
 def test_the_clock_jumps(site: Site, seconds: int, seen: Callable[[str], None]) -> None:
     path, jump = jumping(site.folder)
     first, consumer = site.aggregator(path=path), site.consumer(path=path)

@@ -79,6 +79,7 @@ def fill(file: Path) -> None:
                     pass
 
 
+@pytest.mark.slow
 @pytest.mark.fault("The store's disk is full (a tmpfs of 2 MiB)", ANSWER, GOES_ON)
 def test_a_full_disk(site: Site, seen: Seen) -> None:
     disk = site.folder / "disk"
