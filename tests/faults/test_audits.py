@@ -14,6 +14,7 @@ from protocol.machines import machine_user
 from protocol.messages import encode
 from protocol.topology import TELEMETRY
 from tests.support.enrolled import channel, enrolled_broker, login
+from tests.support.fault_table import REFUSED
 from tests.support.run_values import telemetry
 from tests.support.stack_jobs import Job, pi
 from tests.support.stack_processes import Service, eventually
@@ -81,6 +82,7 @@ def fleet(site: Site, node: PrivateBroker, accounts: Path) -> Start:
     return lambda share: Fleet(site, node, accounts, share)
 
 
+@pytest.mark.fault("A machine flips a bit in its sums", "the undisturbed digest; it is refused")
 def test_a_machine_that_flips_bits_is_found_refused_and_harms_no_digest(fleet: Start) -> None:
     machines = fleet(1.0)
     machines.join(WRONG, *GOOD)
@@ -110,6 +112,7 @@ def test_a_machine_that_flips_bits_is_found_refused_and_harms_no_digest(fleet: S
     assert machines.site.command("store", "readmit", WRONG, *store).code == UsageError.exit_code
 
 
+@pytest.mark.fault("A machine flips a bit in its sums, and nobody audits", "another digest")
 def test_without_audits_a_machine_that_flips_bits_spoils_the_result(fleet: Start) -> None:
     machines = fleet(0.0)
     machines.join(WRONG, *GOOD)
@@ -129,6 +132,7 @@ def test_the_only_machine_finishes_and_its_results_say_that_nobody_audited_them(
     assert result["audits"] == {"passed": 0, "skipped": 64}
 
 
+@pytest.mark.fault("A machine speaks for another one", REFUSED)
 def test_a_machine_that_speaks_for_another_is_not_heard(fleet: Start) -> None:
     """Nobody can answer its own audits, or have another machine refused."""
     machines = fleet(1.0)
