@@ -11,6 +11,7 @@ from aggregator.ledger import Ledger
 from aggregator.result import result
 from aggregator.store.sqlite import Store
 from aggregator.summaries import declaration, unknown_run
+from aggregator.watch import Watch
 from protocol.errors import MontemqError, RunIdTakenError, StoreError, UnknownRunError
 from protocol.messages import Message, RunState
 from protocol.results import Result
@@ -42,11 +43,12 @@ REQUESTS: tuple[type[Message], ...] = (
 
 
 class Responder:
-    """Carries requests out on a ledger, what is known of consumers, and the store behind them."""
+    """Carries requests out on a ledger, what is known besides, and the store behind it."""
 
-    def __init__(self, ledger: Ledger, hosts: Hosts, store: Store) -> None:
+    def __init__(self, ledger: Ledger, hosts: Hosts, watch: Watch, store: Store) -> None:
         self._ledger = ledger
         self._hosts = hosts
+        self._watch = watch
         self._store = store
         self._methods: Mapping[type[Message], Callable[[Any, float], Message]] = {
             Declare: ledger.declare,
@@ -87,6 +89,7 @@ class Responder:
         return Status(
             runs=tuple(runs),
             headlines=tuple(map(ledger.headline, runs, repeat(now))) if request.headlines else None,
+            rates=tuple(self._watch.rate(one.run) for one in runs) if request.headlines else None,
             total=total,
             slots=fleet.slots(),
             consumers=fleet.consumers(),

@@ -106,7 +106,7 @@ class Session:
         self.hosts = office.hosts
         self.leaders = office.leaders
         self.watch = office.watch
-        self.responder = Responder(ledger, office.hosts, office.store)
+        self.responder = Responder(ledger, office.hosts, office.watch, office.store)
         self._incoming = incoming
         self._outgoing = outgoing
         self._store = office.store

@@ -53,6 +53,8 @@ MAX_BARS = 100
 Age = tuple[Seconds, RunId]
 """When a run was created, and its id: by these runs are in order."""
 
+PerSecond = Annotated[Finite, Field(ge=0)]
+
 
 class Declare(Message):
     """RPC: create the run, or find it again."""
@@ -72,7 +74,7 @@ class StatusRequest(Message):
     """RPC: one run, or the newest ones where `run` is absent; in `state` only, where given.
 
     Whoever reads all of them page by page asks for those older than the last one of a page.
-    With `headlines` the reply has the estimates so far of those that go on.
+    With `headlines` the reply has the estimates so far of those that go on, and how fast they go.
     """
 
     type: ClassVar[str] = "status.v1"
@@ -217,10 +219,11 @@ class Status(Message):
     limit: ClassVar[int] = 1 << 23
     max_array: ClassVar[int] = 100_000
 
-    absent_if_none: ClassVar[frozenset[str]] = frozenset({"headlines"})
+    absent_if_none: ClassVar[frozenset[str]] = frozenset({"headlines", "rates"})
 
     runs: Annotated[tuple[RunStatus, ...], Field(max_length=100_000), FailFast()]
     headlines: Annotated[tuple[Headline | None, ...], Field(max_length=100_000)] | None = None
+    rates: Annotated[tuple[PerSecond | None, ...], Field(max_length=100_000)] | None = None
     total: Counter
     slots: Counter
     consumers: Counter
@@ -255,7 +258,7 @@ class FleetMember(Strict):
     state: Annotated[Condition, Field(strict=False), OnlyText]
     version: Word
     suspended: Annotated[Suspension, Field(strict=False), OnlyText] | None = None
-    samples_per_second: Annotated[Finite, Field(ge=0)] | None = None
+    samples_per_second: PerSecond | None = None
     last_seen: Seconds
 
 

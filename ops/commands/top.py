@@ -35,11 +35,11 @@ def top(
 
     Without a terminal, and with --json, it prints one snapshot.
     """
-    from ops.top.looking import look_twice  # noqa: PLC0415 - asking loads the connection's library
+    from ops.top.looking import look_once  # noqa: PLC0415 - asking loads the connection's library
 
     broker, order = options.broker_of(amqp_url, password_file), Order(sort)
     if as_json:
-        click.echo(json.dumps(asyncio.run(look_twice(broker)).as_json()))
+        click.echo(json.dumps(asyncio.run(look_once(broker)).as_json()))
         return
     from ops.top.live import LiveTop  # noqa: PLC0415 - rich loads when it is shown
     from ops.top.tables import snapshot  # noqa: PLC0415
@@ -49,4 +49,4 @@ def top(
         asyncio.run(LiveTop(broker, interval, order).run())
         return
     out = console()
-    out.print(snapshot(asyncio.run(look_twice(broker)), order, out.width))
+    out.print(snapshot(asyncio.run(look_once(broker)), order, out.width))

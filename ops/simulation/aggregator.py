@@ -10,6 +10,7 @@ from aggregator.news import routing_key
 from aggregator.rpc import REQUESTS, Responder
 from aggregator.standings import Standings
 from aggregator.store.sqlite import StaleEpochError, Store
+from aggregator.watch import Watch
 from ops.simulation.channel import MemoryChannel
 from ops.simulation.disturbance import Disturbance
 from ops.simulation.events import Confirmed, Delivery, Properties, Rejected, Returned
@@ -84,7 +85,7 @@ class SimulatedAggregator(Party):
     def _apply(self, ledger: Ledger) -> None:
         batch, self._batch = self._batch, []
         replies: list[tuple[Delivery, Message]] = []
-        responder = Responder(ledger, Hosts(), self._store)  # nobody asks about the fleet
+        responder = Responder(ledger, Hosts(), Watch(), self._store)  # nobody watches
         now = self.world.wall
         for delivery in batch:
             queue, type_name = self._queues[delivery.consumer_tag], delivery.message.properties.type

@@ -1,7 +1,5 @@
 """One look at runs and consumers: what the aggregator is asked, and what it answers."""
 
-import asyncio
-
 from ops.top.overview import Looks, Overview, RunLine
 from producer.rpc import FEW_CELLS, RPC_SECONDS, ask
 from protocol.amqp_aio import Link
@@ -24,25 +22,17 @@ NAME = "montemq top"
 ASKED_RUNS = 200
 """So many of the newest ones that go on: each estimate costs the aggregator time."""
 
-APART_SECONDS = 1.0
-"""Two looks so long apart tell how fast the runs go."""
 
-
-async def look_twice(broker: Broker) -> Overview:
-    """Connect and ask how everything is, once more where there are runs, for their rates.
+async def look_once(broker: Broker) -> Overview:
+    """Connect and ask how everything is.
 
     Raises
     ------
     BrokerError
         The broker or the aggregator cannot be used.
     """
-    looks = Looks()
     async with await Link.open(broker, NAME) as link:
-        overview = await look(link, looks, RPC_SECONDS)
-        if not overview.runs:
-            return overview
-        await asyncio.sleep(APART_SECONDS)
-        return await look(link, looks, RPC_SECONDS)
+        return await look(link, Looks(), RPC_SECONDS)
 
 
 async def look(link: Link, looks: Looks, within: float) -> Overview:

@@ -6,11 +6,8 @@ from enum import StrEnum
 from typing import Any
 
 from protocol.messages import Headline, RunState
-from protocol.rate import Rate, seconds_left
+from protocol.rate import seconds_left
 from protocol.rpc_messages import Condition, Fleet, FleetMember, RunStatus, Status
-
-RATE_SECONDS = 5.0
-"""Rates are those of so many seconds: chunks take half a second, so that fewer would flicker."""
 
 ENDED_SECONDS = 60.0
 """How long a run that ends while somebody watches stays in sight."""
@@ -142,7 +139,6 @@ class Looks:
     """Makes an overview of what is answered, with what earlier answers said."""
 
     def __init__(self) -> None:
-        self._rates: dict[str, Rate] = {}
         self._going_on: set[str] = set()
         self._ended: dict[str, tuple[float, RunLine]] = {}
 
@@ -164,7 +160,6 @@ class Looks:
             What became of those that had vanished.
         """
         names = {run.run for run in status.runs}
-        self._rates = {name: self._rates.get(name) or Rate(RATE_SECONDS) for name in names}
         self._going_on = names
         for line in ended:
             if line.status.state is not RunState.RUNNING:  # else there are too many to be told of
@@ -175,11 +170,13 @@ class Looks:
             for name, (since, line) in kept
             if name not in names and status.clock - since < ENDED_SECONDS
         }
-        headlines = status.headlines or (None,) * len(status.runs)
+        unknown = (None,) * len(status.runs)
         return Overview(
             runs=tuple(
-                self._line(run, headline, status.clock)
-                for run, headline in zip(status.runs, headlines, strict=False)
+                _line(*told)
+                for told in zip(
+                    status.runs, status.headlines or unknown, status.rates or unknown, strict=False
+                )
             ),
             ended=tuple(line for _, line in self._ended.values()),
             total_runs=status.total,
@@ -188,7 +185,7 @@ class Looks:
             fleet=fleet,
         )
 
-    def _line(self, run: RunStatus, headline: Headline | None, now: float) -> RunLine:
-        rate = self._rates[run.run].of(run.samples, now)
-        missing = max(0, run.total_samples - run.samples)
-        return RunLine(run, headline, rate, seconds_left(missing, rate))
+
+def _line(run: RunStatus, headline: Headline | None, rate: float | None) -> RunLine:
+    missing = max(0, run.total_samples - run.samples)
+    return RunLine(run, headline, rate, seconds_left(missing, rate))

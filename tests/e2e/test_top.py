@@ -71,11 +71,12 @@ def test_without_a_terminal_there_is_one_snapshot(site: Site, job: GateJob) -> N
 
 
 def test_a_snapshot_as_json_has_all_of_it(site: Site, job: GateJob) -> None:
-    def at_work() -> bool:
-        (consumer,) = site.command("top", "--json").json["consumers"]
-        return bool(consumer["busy"])
+    def stands() -> bool:
+        told = site.command("top", "--json").json
+        (run,), (consumer,) = told["runs"], told["consumers"]
+        return bool(consumer["busy"]) and run["samples_per_second"] == 0
 
-    eventually(at_work, "the consumer has said that it is busy")
+    eventually(stands, "the consumer is busy, and the run is seen to stand still")
     found = site.command("top", "--json").json
     result = site.command("results", job.run, "--json").json
     (run,) = found["runs"]

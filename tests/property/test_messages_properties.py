@@ -228,7 +228,10 @@ BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         }), max_size=2).map(tuple),
         "total": counters, "slots": counters, "consumers": counters, "clock": seconds,
         "store": words,
-    }, optional={"headlines": st.none() | st.lists(st.none() | headlines, max_size=2).map(tuple)}),
+    }, optional={
+        "headlines": st.none() | st.lists(st.none() | headlines, max_size=2).map(tuple),
+        "rates": st.none() | st.lists(st.none() | seconds, max_size=2).map(tuple),
+    }),
     "results_reply.v1": st.fixed_dictionaries({"result": st.fixed_dictionaries({
         "run": runs, "state": states, "model": names, "model_version": counters,
         "seed": counters, "sampling": names, "control_variates": st.booleans(),

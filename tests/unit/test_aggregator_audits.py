@@ -19,6 +19,7 @@ from aggregator.result import digest
 from aggregator.rpc import Responder
 from aggregator.standings import NEW_UNTIL, PROBATION, Standing, Standings
 from aggregator.store.sqlite import Store
+from aggregator.watch import Watch
 from protocol.definition import Definition
 from protocol.messages import (
     FailureKind,
@@ -462,7 +463,7 @@ def test_a_result_names_who_was_found_wrong_since_and_resuming_computes_that_par
     bench.take("b", 32, 48, LATER)
     bench.ledger.tick(LATER)
     bench.commit()
-    responder = Responder(bench.ledger, Hosts(), bench.store)
+    responder = Responder(bench.ledger, Hosts(), Watch(), bench.store)
     before = responder.answer(ResultsRequest(run=RUN), LATER)
     assert isinstance(before, Results)
     assert (before.result.state, before.result.suspects) == ("finished", ())

@@ -10,6 +10,7 @@ from aggregator.hosts import Hosts
 from aggregator.ledger import Ledger
 from aggregator.rpc import REQUESTS, Responder
 from aggregator.store.sqlite import Store
+from aggregator.watch import Watch
 from protocol.definition import Lane
 from protocol.errors import StoreError
 from protocol.messages import (
@@ -61,7 +62,8 @@ class Desk:
         self.store = store
         self.ledger = Ledger(store.take_over())
         self.hosts = Hosts()
-        self.responder = Responder(self.ledger, self.hosts, store)
+        self.watch = Watch()
+        self.responder = Responder(self.ledger, self.hosts, self.watch, store)
         self.definition = definition()
 
     def ask(self, request: Message) -> Message:
@@ -263,13 +265,29 @@ def test_a_status_tells_estimates_of_the_runs_that_go_on_only_when_asked(desk: D
     desk.ask(CancelRequest(run="ended"))
     plain = desk.ask(StatusRequest())
     assert headlines(plain) == {RUN: None, "ended": None}
-    assert b"headlines" not in encode(plain) + encode(StatusRequest())  # older ones refuse it
+    for name in (b"headlines", b"rates"):
+        assert name not in encode(plain) + encode(StatusRequest())  # older ones refuse it
     found = headlines(desk.ask(StatusRequest(headlines=True)))
     estimate = desk.ask(ResultsRequest(run=RUN))
     assert isinstance(estimate, Results)
     output = estimate.result.cells[0].outputs["x"]
     expected = Headline(output="x", mean=output.mean, standard_error=output.standard_error)
     assert found == {RUN: expected, "ended": None}
+
+
+def test_a_status_that_has_estimates_tells_how_fast_runs_go(desk: Desk) -> None:
+    desk.ask(declare(desk.definition))
+    desk.ask(declare(desk.definition).model_copy(update={"run": "new"}))
+    going_on = [desk.ledger.status(RUN, NOW)]
+    desk.watch.look(going_on, NOW)
+    going_on[0] = going_on[0].model_copy(update={"samples": 300})
+    desk.watch.look(going_on, NOW + 2)
+    told = desk.ask(StatusRequest(headlines=True))
+    assert isinstance(told, Status)
+    assert told.rates is not None
+    assert dict(zip([run.run for run in told.runs], told.rates, strict=True)) == {
+        RUN: 150.0, "new": None,
+    }  # fmt: skip
 
 
 def test_a_run_of_which_nothing_is_merged_has_no_estimate(desk: Desk) -> None:

@@ -46,11 +46,16 @@ def member(name: str = "host-1", **fields: Any) -> FleetMember:
     return FleetMember(**values | fields)
 
 
-def status(*runs: RunStatus, clock: float = NOW, total: int | None = None) -> Status:
+def status(
+    *runs: RunStatus,
+    clock: float = NOW,
+    total: int | None = None,
+    rates: tuple[float | None, ...] | None = None,
+) -> Status:
     count = len(runs) if total is None else total
     return Status(
-        runs=runs, headlines=(ESTIMATE,) * len(runs), total=count, slots=8, consumers=2,
-        clock=clock, store="s",
+        runs=runs, headlines=(ESTIMATE,) * len(runs), rates=rates, total=count, slots=8,
+        consumers=2, clock=clock, store="s",
     )  # fmt: skip
 
 
@@ -71,31 +76,24 @@ def row(lines: list[str], beginning: str) -> list[str]:
 # From look to look
 
 
-def test_one_look_tells_no_rates() -> None:
+def line_of(run: RunStatus, rate: float | None) -> RunLine:
+    (line,) = Looks().take_in(status(run, rates=(rate,)), fleet()).runs
+    return line
+
+
+def test_an_aggregator_that_tells_no_rates_leaves_them_unknown() -> None:
     (line,) = overview(run()).runs
     assert (line.share, line.rate, line.left) == (0.25, None, None)
 
 
-def test_two_looks_tell_rate_and_time_left() -> None:
-    looks = Looks()
-    looks.take_in(status(run(samples=500)), fleet())
-    (line,) = looks.take_in(status(run(samples=800), clock=NOW + 2), fleet()).runs
-    assert (line.rate, line.left) == (150.0, 8.0)
-
-
-def test_a_run_that_stands_still_has_no_time_left() -> None:
-    looks = Looks()
-    looks.take_in(status(run()), fleet())
-    (line,) = looks.take_in(status(run(), clock=NOW + 1), fleet()).runs
-    assert (line.rate, line.left) == (0.0, None)
-
-
-def test_rates_of_runs_that_are_gone_are_forgotten() -> None:
-    looks = Looks()
-    looks.take_in(status(run("a"), run("b")), fleet())
-    looks.take_in(status(run("b"), clock=NOW + 1), fleet())
-    found = looks.take_in(status(run("a"), run("b"), clock=NOW + 2), fleet())
-    assert {line.status.run: line.rate for line in found.runs} == {"a": None, "b": 0.0}
+@pytest.mark.parametrize(
+    ("rate", "left"), [(None, None), (0.0, None), (150.0, 8.0)], ids=["unknown", "still", "going"]
+)
+def test_what_is_told_of_the_rate_tells_the_time_left(
+    rate: float | None, left: float | None
+) -> None:
+    line = line_of(run(samples=800), rate)
+    assert (line.rate, line.left) == (rate, left)
 
 
 def test_a_run_that_ends_is_asked_after_once_and_stays_in_sight_for_a_minute() -> None:
@@ -122,16 +120,12 @@ def test_of_those_that_ended_the_last_one_comes_first() -> None:
 
 
 def test_more_samples_than_were_expected_leave_no_time() -> None:
-    looks = Looks()
-    looks.take_in(status(run(samples=1900)), fleet())
-    (line,) = looks.take_in(status(run(samples=2100), clock=NOW + 1), fleet()).runs
+    line = line_of(run(samples=2100), 200.0)
     assert (line.share, line.left) == (1.0, 0.0)
 
 
 def test_runs_whose_end_nobody_knows_come_last_in_the_order_of_it() -> None:
-    looks = Looks()
-    looks.take_in(status(run("still"), run("goes")), fleet())
-    found = looks.take_in(status(run("still"), run("goes", samples=600), clock=NOW + 1), fleet())
+    found = Looks().take_in(status(run("still"), run("goes"), rates=(0.0, 100.0)), fleet())
     assert [line.status.run for line in found.sorted_runs(Order.LEFT)] == ["goes", "still"]
 
 
@@ -158,18 +152,13 @@ def test_however_many_runs_end_at_once_few_are_asked_after() -> None:
 
 
 def test_runs_are_sorted_as_told() -> None:
-    looks = Looks()
-    runs = {"a": (0, 100, 1.0), "b": (10, 100, 3.0), "c": (20, 10_000, 2.0)}
-
-    def at(seconds: float, steps: dict[str, int]) -> Overview:
-        told = (
-            run(name, samples=samples + steps[name], total_samples=total, created=created)
-            for name, (samples, total, created) in runs.items()
-        )
-        return looks.take_in(status(*told, clock=NOW + seconds), fleet())
-
-    at(0, dict.fromkeys(runs, 0))
-    found = at(1, {"a": 1, "b": 5, "c": 50})
+    told = status(
+        run("a", samples=1, total_samples=100, created=1.0),
+        run("b", samples=15, total_samples=100, created=3.0),
+        run("c", samples=70, total_samples=10_000, created=2.0),
+        rates=(1.0, 5.0, 50.0),
+    )
+    found = Looks().take_in(told, fleet())
     orders = {order: [line.status.run for line in found.sorted_runs(order)] for order in Order}
     assert orders == {
         Order.NEWEST: ["b", "c", "a"],
@@ -199,9 +188,8 @@ def test_consumers_that_not_all_is_well_with_come_first() -> None:
 
 
 def test_json_has_runs_and_consumers_with_rates() -> None:
-    looks = Looks()
-    looks.take_in(status(run()), fleet())
-    found = looks.take_in(status(run(samples=600), clock=NOW + 1, total=7), fleet(member()))
+    told = status(run(samples=600), total=7, rates=(100.0,))
+    found = Looks().take_in(told, fleet(member()))
     content = json.loads(json.dumps(found.as_json()))
     (line,) = content["runs"]
     assert (line["run"], line["state"], line["samples"]) == ("r1", "running", 600)
@@ -215,9 +203,7 @@ def test_json_has_runs_and_consumers_with_rates() -> None:
 
 
 def test_a_run_has_its_state_progress_estimate_rate_and_time_left() -> None:
-    looks = Looks()
-    looks.take_in(status(run()), fleet())
-    found = looks.take_in(status(run(samples=800), clock=NOW + 2), fleet(member()))
+    found = Looks().take_in(status(run(samples=800), rates=(150.0,)), fleet(member()))
     lines = drawn(screen(found, Order.NEWEST, (160, 50), ""))
     assert row(lines, "r1") == [
         "r1", "running", "asian", "1", "40.0%", "price", "5.782", "±", "0.012", "800", "150",
