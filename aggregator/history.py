@@ -106,8 +106,8 @@ class Recorder:
             run, cell = key = next(iter(self._due))
             del self._due[key]
             books = active.get(run)
-            # An end may have come meanwhile: its result has the last point.
-            if books is None or books.cells[cell].ending is not None:
+            # An end may have come meanwhile: its result has the last point. Or all was emptied.
+            if books is None or books.cells[cell].ending or not books.cells[cell].counted:
                 continue
             self._credit -= max(1.0, len(books.definition.reported) / OUTPUTS_AT_ONCE)
             yield _new_point(books, cell, now)

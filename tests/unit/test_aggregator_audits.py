@@ -437,6 +437,18 @@ def test_a_cell_that_ended_and_went_on_in_one_batch_is_kept_as_it_is(bench: Benc
     assert bench.store.history(RUN, 0) == []
 
 
+def test_a_cell_that_was_due_for_a_point_of_its_history_may_be_emptied_in_the_same_batch(
+    bench: Bench,
+) -> None:
+    for host, bits in (("a", BITS), ("b", {}), ("c", {})):
+        bench.take(host, 0, 32, **bits)
+    bench.ledger.record(NOW)
+    assert bench.ledger.changes.points == []
+    bench.take("b", 0, 32)
+    bench.ledger.record(NOW)
+    assert len(bench.ledger.changes.points) == 1
+
+
 def test_a_run_that_is_resumed_forgets_hosts_that_were_refused_meanwhile(bench: Bench) -> None:
     bench.ledger.declare(declare(bench.of, "other"), NOW)
     bench.take("a", 0, 16, run="other")
