@@ -1,7 +1,8 @@
 """What tells one consumer's numerics from another's, for models whose bits are not portable.
 
-A partial carries it, and a run whose partials carry different ones says so in its result. It
-changes nothing else.
+A partial carries it, and a run whose partials carry different ones says so in its result. Audits
+compare only partials of one engine: whatever may differ between honest machines must show in it,
+or one of them looks wrong.
 """
 
 import hashlib
@@ -31,12 +32,18 @@ def engine(model: type[Model]) -> str:
 
 @cache
 def fingerprint() -> str:
-    """Return what tells one numpy's bits from another's: version, and a hash of golden vectors."""
+    """Return what tells one numpy's bits from another's: version, and a hash of golden vectors.
+
+    Functions follow numpy's choice for the processor; products follow that of its linear algebra.
+    """
     x = np.linspace(-20.0, 20.0, 4097)
     key = np.array([1, 2], dtype=np.uint64)
     normals = np.random.Generator(np.random.Philox(key=key)).standard_normal(4096)
+    functions = np.exp(x), np.log(np.abs(x) + 0.5), np.sin(x), np.tanh(x), np.abs(x) ** 1.3, normals
+    square = normals.reshape(64, 64)
+    products = square @ square, square @ square[0], normals @ normals, np.linalg.inv(square)
     golden = hashlib.sha256()
-    for vector in (np.exp(x), np.log(np.abs(x) + 0.5), np.sin(x), normals):
+    for vector in (*functions, *products):
         golden.update(vector.tobytes())
     return f"numpy-{np.__version__}-{golden.hexdigest()[:16]}"
 

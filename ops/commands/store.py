@@ -163,7 +163,8 @@ def readmit(host: str, path: Path) -> None:
     with Store(path, Access.CARE) as opened:
         if not opened.readmit(host):
             refused = [one.host for one in opened.standings() if one.refused is not None]
-            raise UsageError(f"host '{host}' is not refused; refused are: {refused or 'none'}")
+            others = ", ".join(refused) or "none"
+            raise UsageError(f"host '{host}' is not refused; refused are: {others}")
     click.echo(f"{host} is readmitted", err=True)
 
 

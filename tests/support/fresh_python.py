@@ -5,15 +5,15 @@ import subprocess
 import sys
 
 
-def run_python(lines: str) -> subprocess.CompletedProcess[str]:
-    """Run lines that must end well, with the same modules in reach."""
+def run_python(lines: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run lines that must end well, with the same modules in reach and more in the environment."""
     return subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", lines],
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
     )
 
 

@@ -11,6 +11,7 @@ from consumer.engine import engine, fingerprint
 from consumer.models.pi import Pi
 from protocol.model import Model
 from protocol.model_file import ModelFile
+from tests.support.fresh_python import run_python
 
 SOURCE = """
 from protocol.model import GeneratorModel
@@ -46,6 +47,19 @@ def test_the_fingerprint_names_numpy_and_a_hash_of_what_it_computes() -> None:
     name, version, golden = fingerprint().split("-")
     assert (name, version) == ("numpy", np.__version__)
     assert len(bytes.fromhex(golden)) == 8
+
+
+def test_machines_whose_products_differ_have_different_fingerprints() -> None:
+    """Or audits would find an honest machine wrong that has another processor."""
+    code = (
+        "import numpy as np; from consumer.engine import fingerprint;"
+        "a = np.random.default_rng(1).standard_normal((100, 60));"
+        "print(fingerprint(), (a @ a.T).tobytes().hex())"
+    )
+    here, bits = run_python(code).stdout.split()
+    there, other_bits = run_python(code, OPENBLAS_CORETYPE="Nehalem").stdout.split()
+    assert bits != other_bits
+    assert here != there
 
 
 def test_other_code_under_the_same_name_and_version_is_another_engine(
