@@ -268,13 +268,17 @@ class Ledger(Register):
         return self.missing(run)
 
     def reopen(self, books: RunBooks, now: float) -> Declare:
-        """Take a run that has ended, as the store has it, up again, without refused hosts' part."""
+        """Take a run that has ended, as the store has it, up again.
+
+        It is without the part of hosts that were found wrong since, readmitted or not.
+        """
+        wrong = self.standings.wrong_since(books.ended or 0.0)
         books.reopen(now)
         self.ended.pop(books.run, None)
         self.active[books.run] = books
         self._news.begin(books.run)
         self.changes.reopened.add(books.run)
-        self._empty(books, self.standings.refused)
+        self._empty(books, wrong)
         # All of it is written again: what the store had may have been pruned since it was read.
         self.changes.rewrite(books, range(len(books.cells)))
         self.changes.audits |= {(books.run, key) for key in books.audits.pending}

@@ -32,12 +32,15 @@ class Standing:
         How often it was found wrong.
     refused
         Since when it is refused, in seconds since the epoch; None where it is not.
+    wrong_at
+        When it was last found wrong, also of one that was readmitted since.
     """
 
     host: str
     passed: int = 0
     wrong: int = 0
     refused: float | None = None
+    wrong_at: float | None = None
 
 
 class Standings:
@@ -94,8 +97,13 @@ class Standings:
 
     def refuse(self, host: str, now: float) -> Standing:
         """Take in that two other hosts have sent the same, and this one something else."""
-        standing = self.of(host)
-        return self._now(replace(standing, passed=0, wrong=standing.wrong + 1, refused=now))
+        wrong = self.of(host).wrong + 1
+        return self._now(Standing(host, wrong=wrong, refused=now, wrong_at=now))
+
+    def wrong_since(self, then: float) -> set[str]:
+        """Return the hosts that were found wrong since then, also those that are readmitted."""
+        known = self._known.values()
+        return {one.host for one in known if one.wrong_at is not None and one.wrong_at >= then}
 
     def reread(self, kept: Iterable[Standing]) -> None:
         """Take in what a store has now of hosts: an operator readmits hosts there."""

@@ -57,19 +57,21 @@ DELETE FROM audits
 WHERE run = :run AND cell = :cell AND first_block = :first_block AND blocks = :blocks;
 
 -- name: save_host
-INSERT INTO hosts (host, passed, wrong, refused) VALUES (:host, :passed, :wrong, :refused)
+INSERT INTO hosts (host, passed, wrong, refused, wrong_at)
+VALUES (:host, :passed, :wrong, :refused, :wrong_at)
 ON CONFLICT (host) DO UPDATE SET
-    passed = excluded.passed, wrong = excluded.wrong, refused = excluded.refused;
+    passed = excluded.passed, wrong = excluded.wrong, refused = excluded.refused,
+    wrong_at = excluded.wrong_at;
 
 -- name: hosts
-SELECT host, passed, wrong, refused FROM hosts;
+SELECT host, passed, wrong, refused, wrong_at FROM hosts;
 
 -- name: readmit
 UPDATE hosts SET refused = NULL WHERE host = :host AND refused IS NOT NULL;
 
 -- name: suspects
-SELECT DISTINCT host FROM contributors JOIN hosts USING (host)
-WHERE run = :run AND refused IS NOT NULL ORDER BY host;
+SELECT DISTINCT host FROM contributors JOIN hosts USING (host) JOIN runs USING (run)
+WHERE run = :run AND ended <= wrong_at ORDER BY host;
 
 -- name: save_point
 INSERT INTO history (run, cell, samples, at, estimates)

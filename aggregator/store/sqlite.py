@@ -128,7 +128,7 @@ class Store:
             return self._run("readmit", host=host).rowcount > 0
 
     def suspects(self, run: str) -> tuple[str, ...]:
-        """Return the hosts that contributed to a run and are refused now."""
+        """Return the hosts that contributed to a run and were found wrong after it had ended."""
         return tuple(row["host"] for row in self._run("suspects", run=run))
 
     def books(self, run: str) -> RunBooks | None:

@@ -466,8 +466,9 @@ def test_a_run_that_is_resumed_forgets_hosts_that_were_refused_meanwhile(bench: 
     assert list(bench.ledger.active["other"].cells[0].merged) == [(32, 40)]
 
 
+@pytest.mark.parametrize("readmitted", [False, True])
 def test_a_result_names_who_was_found_wrong_since_and_resuming_computes_that_part_again(
-    of: Definition,
+    of: Definition, readmitted: bool
 ) -> None:
     bench = Bench(of, hosts="")
     bench.ledger.tick(NOW)
@@ -486,6 +487,9 @@ def test_a_result_names_who_was_found_wrong_since_and_resuming_computes_that_par
     for host, bits in (("a", BITS), ("b", {}), ("c", {})):
         bench.take(host, 0, 32, LATER, run="other", **bits)
     bench.commit()
+    if readmitted:  # its memory was exchanged, what it sent before is as wrong as ever
+        assert bench.store.readmit("a")
+        bench.ledger.standings.reread(bench.store.standings())
     doubtful = responder.answer(ResultsRequest(run=RUN), LATER)
     assert isinstance(doubtful, Results)
     assert doubtful.result.suspects == ("a",)

@@ -25,5 +25,6 @@ CREATE TABLE hosts (
     host TEXT PRIMARY KEY,
     passed INTEGER NOT NULL,    -- of its chunks, since it was last wrong
     wrong INTEGER NOT NULL,
-    refused REAL                -- seconds since the epoch; absent of a host that is not
+    refused REAL,               -- seconds since the epoch; absent of a host that is not
+    wrong_at REAL               -- when it was last found wrong, also of one that is readmitted
 ) STRICT, WITHOUT ROWID;
