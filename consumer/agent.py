@@ -45,6 +45,7 @@ from protocol.messages import (
     ConsumerState,
     Control,
     Failure,
+    FailureKind,
     Finished,
     Golden,
     Partial,
@@ -476,13 +477,15 @@ def _said(event: e.Suspend | e.Resume | e.Drain | e.Stop) -> str:
 
 
 def _log_answer(type_name: str, body: bytes) -> None:
-    """Say that a chunk failed; where everything is said, also that one was computed."""
+    """Say that a chunk failed; where everything is said, also that one was computed or left."""
     if type_name != Failure.type and not log.isEnabledFor(logging.DEBUG):
         return
     with contextlib.suppress(MessageRefusedError):  # the aggregator will say so
         answer = decode(type_name, body, Partial, Failure)
-        if isinstance(answer, Failure):
-            ids = of_chunk(answer)
-            log.warning("a chunk failed: %s: %s", answer.kind, answer.text, extra=ids)
+        ids = of_chunk(answer)
+        if isinstance(answer, Partial):
+            log.debug("answered a chunk", extra=ids)
+        elif answer.kind is FailureKind.DECLINED:  # an audit that is another host's
+            log.debug("left a chunk to others: %s", answer.text, extra=ids)
         else:
-            log.debug("answered a chunk", extra=of_chunk(answer))
+            log.warning("a chunk failed: %s: %s", answer.kind, answer.text, extra=ids)
