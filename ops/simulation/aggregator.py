@@ -104,6 +104,7 @@ class SimulatedAggregator(Party):
             else:
                 request = decode(type_name, delivery.body, *REQUESTS)
                 replies.append((delivery, responder.answer(request, now)))
+        ledger.record(now)
         changes = ledger.take_changes()
         self._soon(lambda ledger: self._commit(ledger, changes, batch, replies))
 
