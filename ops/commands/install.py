@@ -1,5 +1,6 @@
 """`montemq install`: writes a systemd unit and its configuration, and says what to do next."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -42,6 +43,7 @@ def install(
     OPTIONS are further ones of the service, for instance `-- --slots 2`. It can be repeated.
     """
     broker = options.broker_of(amqp_url, password_file)
+    _check(service, arguments)
     units, folder = _user_folders() if user else SYSTEM
     unit = Unit(Service(service), _program(user=user), folder, {}, arguments, user)
     files = {name: text for name, text in _secrets(broker, password_file).items() if text}
@@ -64,6 +66,16 @@ def install(
     click.echo(f"{control} enable --now {unit.name}")
     if user:
         click.echo("loginctl enable-linger  # so that it runs while you are not logged in")
+
+
+def _check(service: str, arguments: tuple[str, ...]) -> None:
+    """Refuse options that the service does not have, or it would refuse them at every start."""
+    context = click.get_current_context().find_root()
+    if isinstance(context.command, click.Group):
+        command = context.command.get_command(context, service)
+        if command is not None:
+            with contextlib.suppress(UsageError):  # files that they name may follow
+                command.make_context(f"montemq {service}", list(arguments))
 
 
 def _secrets(broker: Broker, password_file: str | None) -> dict[str, str | None]:

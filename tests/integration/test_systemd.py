@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from ops.cli import cli
 from ops.commands.install import _program, install
 from ops.notify import notify, watchdog_seconds
 from ops.systemd_units import Service, Unit
@@ -183,3 +184,14 @@ def test_without_systemd_nothing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert watchdog_seconds() == 2.0
     monkeypatch.setenv("WATCHDOG_PID", "1")
     assert watchdog_seconds() is None
+
+
+@services
+def test_install_refuses_what_the_service_would_refuse_at_every_start(
+    service: Service, tmp_path: Path
+) -> None:
+    arguments = ["install", "--root", str(tmp_path), "--user", service.value]
+    done = CliRunner().invoke(cli, [*arguments, "--", "--no-such-option"])
+    assert done.exit_code == UsageError.exit_code
+    assert "No such option" in done.stderr
+    assert not any(tmp_path.iterdir())
