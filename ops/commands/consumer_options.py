@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ops.commands import options
 from protocol.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def size(_: click.Context, parameter: click.Parameter, text: str | None) -> int 
 _LIMITS = (
     click.option(
         "--drain-seconds",
-        type=click.FloatRange(min=0),
+        type=options.Number(min=0),
         default=60.0,
         show_default=True,
         help="How long running chunks may go on after SIGTERM; then they are given back.",
@@ -64,12 +65,12 @@ _OPTIONS = (
     ),
     click.option(
         "--max-load",
-        type=click.FloatRange(min=0),
+        type=options.Number(min=0),
         help="Pause while the load average of others is higher.",
     ),
     click.option(
         "--max-cpu-percent",
-        type=click.FloatRange(min=0, max=100),
+        type=options.Number(min=0, max=100),
         help="Pause while others use more of all processors.",
     ),
     click.option(

@@ -53,7 +53,7 @@ def _steering(command: Command, help_text: str) -> Callable[..., None]:
     @click.option("--all", "everybody", is_flag=True, help="All consumers, whatever their pool.")
     @click.option(
         "--timeout",
-        type=click.FloatRange(min=0),
+        type=options.Number(min=0),
         default=10.0,
         show_default=True,
         help="Seconds to wait until all show that they have heard it.",

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import re
 import signal
@@ -32,6 +33,19 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Number(click.FloatRange):
+    """A number of a range: NaN, which is neither above nor below any bound, is of none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is no number", param, ctx)
+        return number
 
 
 def amqp(function: Function) -> Function:
@@ -106,9 +120,9 @@ def following(function: Function) -> Function:
     function = click.option(
         "--quiet", is_flag=True, help="Print only the result, unless something is wrong."
     )(function)
-    return click.option(
-        "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait."
-    )(function)
+    return click.option("--timeout", type=Number(min=0, min_open=True), help="Seconds to wait.")(
+        function
+    )
 
 
 ready_file = click.option(

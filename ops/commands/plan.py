@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 60.0
 @describing_a_run
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     default=PATIENCE_SECONDS,
     show_default=True,
     help="Seconds to wait for the pilot.",

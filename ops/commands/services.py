@@ -106,7 +106,7 @@ def _version(_context: click.Context, option: click.Parameter, text: str) -> str
 )
 @click.option(
     "--audit-share",
-    type=click.FloatRange(0.0, 1.0),
+    type=options.Number(0.0, 1.0),
     default=0.01,
     show_default=True,
     help="Share of chunks to compute again on another host; 0 trusts every host.",

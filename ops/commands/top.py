@@ -17,7 +17,7 @@ from ops.top.overview import Order
     "--interval",
     default=1.0,
     show_default=True,
-    type=click.FloatRange(0.1, 3600.0),
+    type=options.Number(0.1, 3600.0),
     help="Seconds between two looks.",
 )
 @click.option(

@@ -6,6 +6,7 @@ import signal
 import socket
 from pathlib import Path
 
+import click
 import pytest
 
 from ops.commands import options
@@ -122,3 +123,10 @@ def test_metrics_are_served_on_loopback_unless_a_host_is_given(
 def test_what_is_no_port_is_refused_by_name(text: str) -> None:
     with pytest.raises(UsageError, match=r"--metrics-port = '.*' must read PORT or HOST:PORT"):
         options.metrics_address(text)
+
+
+@pytest.mark.parametrize("text", ["nan", "-NaN", "2"])
+def test_what_is_in_no_range_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        options.Number(0.0, 1.0).convert(text, None, None)
+    assert options.Number(0.0, 1.0).convert("0.5", None, None) == 0.5
