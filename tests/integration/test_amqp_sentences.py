@@ -12,7 +12,12 @@ import pytest
 from protocol import amqp_aio, amqp_pika, broker_errors
 from protocol.amqp_aio import Link
 from protocol.amqp_probe import probe
-from protocol.errors import BrokerError, BrokerRefusedError, BrokerUnreachableError
+from protocol.errors import (
+    BrokerError,
+    BrokerRefusedError,
+    BrokerUnreachableError,
+    WrongPasswordError,
+)
 from protocol.settings import Broker
 from protocol.topology import topology
 
@@ -110,7 +115,7 @@ def test_somebody_who_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_wrong_password(broker: Broker) -> None:
     wrong = replace(broker, password="s3cret-word")  # noqa: S106 - it is wrong
-    assert_both_say(wrong, BrokerRefusedError, "wrong user or password")
+    assert_both_say(wrong, WrongPasswordError, "wrong user or password")
 
 
 def test_a_missing_virtual_host(broker: Broker) -> None:

@@ -110,8 +110,8 @@ def test_an_error_of_ours_in_the_middle_of_a_commit_leaves_nothing_of_it(
     ledger = declared(store)
     merge_all_cells(ledger)
     changes = ledger.take_changes()
-    ledger.active[RUN].cells[299].segments[0] = "no statistics"  # type: ignore[call-overload]
-    with pytest.raises(AttributeError):
+    ledger.active[RUN].cells[299].segments[0] = object()  # type: ignore[call-overload]
+    with pytest.raises(TypeError):
         store.commit(changes, ledger.epoch)
     assert rows(path) == [1, 0, 0, 0]
     assert store.take_over() == ledger.epoch + 1
