@@ -31,6 +31,15 @@ def consumes(broker: Broker) -> Iterator[Callable[[], int]]:
         yield lambda: int(channel.queue_declare(queue, passive=True).method.consumer_count)
 
 
+@contextmanager
+def playing(game: str) -> Iterator[None]:
+    with subprocess.Popen([game, "600"]) as process:  # noqa: S603 - a copy of sleep
+        try:
+            yield
+        finally:
+            process.kill()
+
+
 def test_a_consumer_returns_its_chunks_at_once_when_a_named_program_starts(site: Site) -> None:
     aggregator = site.aggregator()
     aggregator.ready()
@@ -45,16 +54,15 @@ def test_a_consumer_returns_its_chunks_at_once_when_a_named_program_starts(site:
     assert psutil.Process(slot).nice() == int(nice)
     assert psutil.Process(slot).ionice().ioclass is psutil.IOPRIO_CLASS_IDLE
     assert psutil.Process(consumer.pid).nice() == psutil.Process().nice()
-    with subprocess.Popen([game, "600"]) as playing:  # noqa: S603 - a copy of sleep
+    with playing(game):
         consumer.says(f"suspended: {name} runs; chunks that run are given back")
         eventually(lambda: not psutil.pid_exists(slot), "the slot is gone")
         eventually(lambda: aggregator.metric("montemq_live_slots") == 0, "its slots do not count")
         (told,) = json.loads(site.command("top", "--json").out)["consumers"]
-        assert (told["state"], told["suspended"]) == ("running", "program")
+        assert (told["state"], told["suspended"]) == ("suspended", "program")
         site.consumer().ready()
         job.open()
         site.assert_answer(job, run.wait())
-        playing.kill()
     assert aggregator.metric("montemq_failures_total") == 0
     assert consumer.running
 
