@@ -46,6 +46,9 @@ class Fleet:
     def forget_silent(self, now: float) -> set[str]:
         """Drop who has been silent too long; return the pools that lost somebody."""
         self._listen(now)
+        for name, seen in self._seen.items():
+            if now < seen.at:  # a clock was set back
+                self._seen[name] = _Seen(seen.telemetry, now)
         gone = [name for name, seen in self._seen.items() if now - seen.at > ALIVE_SECONDS]
         return {self._seen.pop(name).telemetry.pool for name in gone}
 

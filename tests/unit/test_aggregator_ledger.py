@@ -695,3 +695,15 @@ def test_consumers_that_are_too_old_hear_so_now_and_then_and_do_not_count() -> N
     assert ledger.take_events(NOW) == told
     ledger.heartbeat(telemetry("old.0.1.9", version="0.1.9"), NOW + REFUSE_SECONDS)
     assert ledger.take_events(NOW + REFUSE_SECONDS) == told[:1]
+
+
+def test_who_was_silent_when_a_clock_was_set_back_is_forgotten_all_the_same(
+    ledger: Ledger,
+) -> None:
+    ledger.heartbeat(telemetry("dead"), NOW)
+    ledger.heartbeat(telemetry("alive"), NOW)
+    back = NOW - 600
+    for seconds in range(0, int(ALIVE_SECONDS) + 3, 2):
+        ledger.heartbeat(telemetry("alive"), back + seconds)
+        ledger.tick(back + seconds)
+    assert ledger.fleet.consumers("default") == 1
