@@ -20,7 +20,7 @@ from protocol.errors import UsageError
 from protocol.settings import Broker
 
 LOG_LINES = 8
-STARTED = b"Server startup complete"
+TLS_LISTENER = re.compile(r"listeners\.ssl\.\w+ *= *(\S+):(\d+)")
 LOG_PREFIX = re.compile(r"^[-\d]+ [:.+\d]+ \[\w+\] <[.\d]+> *")
 
 # Quorum queues keep a write-ahead log in memory and on disk; the default is 512 MiB.
@@ -180,9 +180,11 @@ class BrokerDirectory:
         }
         return ControlProgram(rabbitmq_command("rabbitmqctl"), environment)
 
-    def startup_is_complete(self) -> bool:
-        """Return whether the node says so; listeners for TLS come after those without."""
-        return self.log.exists() and STARTED in self.log.read_bytes()
+    @property
+    def tls_listeners(self) -> list[tuple[str, int]]:
+        """Where the node listens for TLS besides: RabbitMQ opens these after the plain one."""
+        found = filter(None, map(TLS_LISTENER.fullmatch, self.configuration))
+        return [(listener[1], int(listener[2])) for listener in found]
 
     def last_words(self) -> str:
         """Return what the log says of why a node did not start, on one line."""

@@ -203,7 +203,10 @@ class PrivateBroker:
             )
         name = self.directory.node_name.partition("@")[0].encode()
         self._wait(
-            lambda: self.directory.startup_is_complete() and name in _greeting(self.broker),
+            lambda: (
+                name in _greeting(self.broker)
+                and all(_answers(*listener) for listener in self.directory.tls_listeners)
+            ),
             "start",
             START_SECONDS,
         )
@@ -313,6 +316,14 @@ def _try_to_bind(host: str, port: int) -> None:
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=5):
+            return True
+    except OSError:
+        return False
 
 
 def _greeting(broker: Broker) -> bytes:
