@@ -203,7 +203,7 @@ class SimulatedConsumer(Party):
                 return
             if crashes:
                 del self._stocks[slot]
-                self.world.crashes.append(chunk)
+                self.world.crashes.append((chunk, self.name))
                 self._handle(e.SlotCrashed(slot, "simulated crash"))
                 return
             stock.popleft()

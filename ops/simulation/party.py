@@ -31,7 +31,7 @@ class Clock(Protocol):
     now: float
     random: Random
     broker: MemoryBroker
-    crashes: list[Chunk]
+    crashes: list[tuple[Chunk, str]]
 
     @property
     def wall(self) -> float:

@@ -90,7 +90,7 @@ class World:
             for number, plan in enumerate(self.scenario.runs)
         }
         self.logs = {run: RunLog() for run in self.jobs}
-        self.crashes: list[Chunk] = []
+        self.crashes: list[tuple[Chunk, str]] = []
         self.resumed: list[str] = []
         self.parties: list[Party] = []
         self._jump = 0.0
@@ -164,7 +164,7 @@ class World:
         crashed = [run for run in self.jobs if self._failed_by_crashes(run)]
         for run in crashed:
             self.logs[run].ended = math.inf
-            self.crashes = [chunk for chunk in self.crashes if chunk.run != run]
+            self.crashes = [(chunk, host) for chunk, host in self.crashes if chunk.run != run]
             name = f"operator-{next(self._names)}"
             self.parties.append(SimulatedOperator(self, name, run, partial(self._go_on, run)))
         return bool(crashed)
@@ -174,14 +174,15 @@ class World:
         result, books = self.store.result(run), self.store.books(run)
         if result is None or books is None or result.state != RunState.FAILED:
             return False
+        # As the ledger counts: a broker may give one attempt to two hosts, and both may crash.
         attempts = {
-            (chunk.cell, block, chunk.attempt)
-            for chunk in self.crashes
+            (chunk.cell, block, chunk.attempt, host)
+            for chunk, host in self.crashes
             if chunk.run == run
             for block in range(chunk.first_block, chunk.stop_block)
             if books.cells[chunk.cell].needs(block, block + 1)
         }
-        crashes = Counter((cell, block) for cell, block, _ in attempts)
+        crashes = Counter((cell, block) for cell, block, _, _ in attempts)
         return max(crashes.values(), default=0) >= FAILURE_LIMIT
 
     def _go_on(self, run: str) -> None:
