@@ -140,10 +140,10 @@ class _Underlay(UnderlayConnection):
     async def make_connection(cls, url: Any, timeout: Any = None, **kwargs: Any) -> Any:  # noqa: ASYNC109 - theirs
         """Open one; as in the library, but for the class."""
         wire = Wire(url, **kwargs)
-        # Not `wait_for`: before Python 3.12 it loses a cancellation that comes as it ends.
-        async with asyncio.timeout(timeout):
-            await wire.connect()
         try:
+            # Not `wait_for`: before Python 3.12 it loses a cancellation that comes as it ends.
+            async with asyncio.timeout(timeout):
+                await wire.connect()
             await wire.ready()
         except BaseException:
             await wire.close()
