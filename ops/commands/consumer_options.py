@@ -18,6 +18,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
+LEAST_SLOT_MEMORY = 64 << 20
+"""Bytes; a slot with the built-in models has taken a third of it."""
+
+
 def size(_: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
     """Return bytes, from a text such as 512M or 2G."""
     if text is None:
@@ -26,6 +30,22 @@ def size(_: click.Context, parameter: click.Parameter, text: str | None) -> int 
     if found is None or not int(found[1]):
         raise UsageError(f"{parameter.opts[0]} = {text!r} must read like 512M or 2G")
     return int(found[1]) << _UNITS[found[2] or ""]
+
+
+def slot_size(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    """Return bytes that a slot can live with, from such a text."""
+    bytes_ = size(context, parameter, text)
+    if bytes_ is not None and bytes_ < LEAST_SLOT_MEMORY:
+        raise UsageError(f"{parameter.opts[0]} = {text!r} must be at least 64M")
+    return bytes_
+
+
+def names(_: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of programs."""
+    for text in texts:
+        if not text.strip():
+            raise UsageError(f"{parameter.opts[0]} = {text!r} must be the name of a program")
+    return texts
 
 
 _LIMITS = (
@@ -38,9 +58,9 @@ _LIMITS = (
     ),
     click.option(
         "--slot-memory",
-        callback=size,
+        callback=slot_size,
         metavar="SIZE",
-        help="Kill a worker process that uses more memory of its own: 512M, 2G.",
+        help="Kill a worker process that uses more memory of its own: 512M, 2G; at least 64M.",
     ),
     click.option(
         "--chunks-per-slot",
@@ -81,6 +101,7 @@ _OPTIONS = (
         "--pause-program",
         "pause_programs",
         multiple=True,
+        callback=names,
         metavar="NAME",
         help="Pause while a program of this name runs; more than one may be given.",
     ),
@@ -117,8 +138,8 @@ def rules_and_limits(options: dict[str, Any]) -> "tuple[Rules, Limits]":
     """
     from consumer.limits import Limits  # noqa: PLC0415
 
-    names = ("drain_seconds", "slot_memory", "chunks_per_slot")
-    limits = Limits(**{name: options.pop(name) for name in names})
+    of_slots = ("drain_seconds", "slot_memory", "chunks_per_slot")
+    limits = Limits(**{name: options.pop(name) for name in of_slots})
     return _rules(options), limits
 
 

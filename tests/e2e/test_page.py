@@ -204,6 +204,14 @@ def test_what_the_server_could_not_tell_is_asked_for_again(site: Site, seen: Wat
     seen.assert_well_behaved(url, "503 (Service Unavailable)")
 
 
+def test_a_run_that_there_cannot_be_is_said_not_to_be(site: Site, seen: Watched) -> None:
+    url = site.aggregator().ready()["http_url"]
+    seen.page.goto(f"{url}/runs/%E0%A4%A")
+    expect(seen.page.get_by_role("alert")).to_have_text("no such run")
+    expect(seen.page.get_by_role("heading", level=1)).to_have_text("%E0%A4%A")
+    seen.assert_well_behaved(url, "404 (Not Found)")
+
+
 def test_what_made_a_run_fail_stands_on_its_page_once(site: Site, seen: Watched) -> None:
     aggregator = site.aggregator()
     site.consumer().ready()

@@ -92,9 +92,11 @@ def test_anything_else_is_refused_in_one_sentence(
     [
         ("slots = ", "is no TOML: Invalid value"),
         ("min-free-memory = 'lots'", "--min-free-memory = 'lots' must read like 512M or 2G"),
+        ("slot-memory = '63M'", "--slot-memory = '63M' must be at least 64M"),
+        ("pause-program = ['a', ' ']", "--pause-program = ' ' must be the name of a program"),
     ],
 )
-def test_so_is_what_is_no_toml_or_no_size(
+def test_so_is_what_is_no_toml_or_of_no_use(
     text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exit_code("montemq", lambda: options_of(text, tmp_path)) == 2
