@@ -166,21 +166,29 @@ class Link:
             for binding in wanted.bindings:
                 await raw.queue_bind(binding.queue, binding.exchange, binding.key)
 
-    async def missing_queues(self, wanted: topology.Topology) -> list[str]:
-        """Return the queues of a topology that this broker lacks; needs no right to declare."""
-        missing = []
+    async def missing_queues(self, wanted: topology.Topology) -> tuple[list[str], list[str]]:
+        """Return the queues of a topology that this broker lacks, and those that it is silent on.
+
+        Needs no right to declare.
+        """
+        missing, untold = [], []
         for queue in wanted.queues:
             try:
                 await self.expect(queue.name)
             except TopologyMissingError:
                 missing.append(queue.name)
-        return missing
+            except BrokerRefusedError:
+                untold.append(queue.name)
+        return missing, untold
 
     async def expect(self, queue: str) -> None:
-        """Make sure that a queue exists; needs no right to it.
+        """Make sure that a queue exists.
 
         Raises
         ------
+        BrokerRefusedError
+            This user has no right to it, neither to configure nor to write nor to read; RabbitMQ
+            before 4.2.6 wants none.
         TopologyMissingError
             It does not.
         LockedError

@@ -148,11 +148,14 @@ async def _rights(link: Link) -> Check:
 async def _behind(broker: Broker) -> list[Check]:
     try:
         async with await Link.open(broker, "montemq doctor") as link:
-            missing = await link.missing_queues(topology())
+            missing, untold = await link.missing_queues(topology())
             if missing:
                 text = f"missing: {', '.join(missing)}; run `montemq broker init`"
                 return [Check("topology", False, text, 3)]
-            checks = [Check("topology", True, "all queues of pool 'default' are there")]
+            text = "all queues of pool 'default' are there"
+            if untold:
+                text += f", but for {', '.join(untold)}, which this user is told nothing of"
+            checks = [Check("topology", True, text)]
             checks.append(await _rights(link))
             return [*checks, *[check async for check in _services(link)]]
     except MontemqError as error:

@@ -210,13 +210,13 @@ async def test_a_missing_virtual_host_is_named(broker: Broker) -> None:
 
 async def test_declaring_the_topology_twice_is_harmless(link: Link) -> None:
     await link.declare(topology.topology())
-    assert await link.missing_queues(topology.topology()) == []
+    assert await link.missing_queues(topology.topology()) == ([], [])
 
 
 async def test_missing_queues_are_found_without_harming_the_link(link: Link) -> None:
     wanted = topology.topology(("default", "elsewhere"))
     expected = [topology.work_queue("elsewhere", lane) for lane in Lane]
-    assert await link.missing_queues(wanted) == expected
+    assert await link.missing_queues(wanted) == (expected, [])
     assert not link.closed.is_set()
     assert await depth(link, topology.RESULTS_QUEUE) == 0
 

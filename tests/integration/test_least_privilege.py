@@ -177,6 +177,10 @@ OTHERS = {
     (Role.PRODUCER, "read results"): lambda c: c.basic_get(t.RESULTS_QUEUE),
     (Role.PRODUCER, "send results"): publish(t.RESULTS, "partial.producer", user_id="producer"),
     (Role.PRODUCER, "take chunks"): lambda c: c.basic_get(WORK_QUEUE),
+    (Role.PRODUCER, "put work aside"): lambda c: c.queue_unbind(
+        WORK_QUEUE, t.WORK, "default.normal"
+    ),
+    (Role.PRODUCER, "delete a work queue"): lambda c: c.queue_delete(WORK_QUEUE),
     (Role.PRODUCER, "command the fleet"): publish(t.CONTROL, "fleet.h", user_id="producer"),
     (Role.PRODUCER, "take the aggregator's lock"): lambda c: c.queue_declare(
         t.AGGREGATOR_LOCK, exclusive=True
@@ -244,6 +248,9 @@ def test_the_whole_stack_works_with_these_users(
         assert submitted.code == 0, submitted.err
         waited = site.command("wait", "detached", "--json", broker=users("operator"))
         site.assert_answer(detached, waited)
+        for role in ("producer", "operator"):
+            looked = site.command("doctor", broker=users(role))
+            assert looked.code == 0, looked.out
         denied = site.command("status", broker=users(ME))
         assert denied.code == 3
         assert f"denies user '{ME}' a permission" in denied.err

@@ -164,6 +164,10 @@ class RealChannel:
         with self.connection.losing_channels():
             self._channel.basic_nack(tag, multiple, requeue)
 
+    def reject(self, tag: int) -> None:
+        with self.connection.losing_channels():
+            self._channel.basic_reject(tag, requeue=True)
+
     def declare_queue(
         self,
         queue: str = "",

@@ -14,6 +14,8 @@ from tests.support.real_broker import RealConnection, reset, wait_until_led
 
 DEADLINE_SECONDS = 20.0
 STEP_SECONDS = 0.01
+UNCOUNTED_NACKS = (4, 3)
+"""The first release of RabbitMQ that lets consumers return a message as often as they like."""
 
 
 class World(ABC):
@@ -50,6 +52,10 @@ class World(ABC):
 
     def channel(self) -> Any:
         return self.connect().channel()
+
+    def failed(self, channel: Any, tag: int) -> None:
+        """Return a delivery as one that failed; from RabbitMQ 4.3 on no nack counts as that."""
+        (channel.nack if self.release < UNCOUNTED_NACKS else channel.reject)(tag)
 
     def eventually(self, condition: Callable[[], bool], what: str = "condition") -> None:
         deadline = self.seconds() + DEADLINE_SECONDS
