@@ -299,9 +299,13 @@ class Link:
             self._listener.on_consuming()
 
     def _on_cancelled(self, generation: int, _frame: Any) -> None:
-        """Start afresh: the queue was deleted or has moved, and others may have as well."""
+        """Start afresh: the queue was deleted or has moved, and others may have as well.
+
+        Or a chunk was kept for too long, which RabbitMQ before 4.3 says by closing the channel.
+        """
         self.cancels += 1
-        self._lose(generation, broker_errors.missing(self._nodes[0], "a queue was deleted"))
+        text = "a queue was deleted, or a chunk took longer than the broker's consumer time-out"
+        self._lose(generation, broker_errors.lost(self._nodes[0], text))
 
     def _on_channel_lost(self, generation: int, _channel: Channel, error: Exception) -> None:
         if not isinstance(error, exceptions.ChannelClosedByClient):
