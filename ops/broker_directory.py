@@ -172,8 +172,9 @@ class BrokerDirectory:
             raise UsageError(f"no broker has run in the data directory {self.path}") from None
         environment = {
             "RABBITMQ_NODENAME": self.node_name,
-            # It asks at the node's port, and must not want to listen there as well.
-            "ERL_FLAGS": f"-start_epmd false -erl_epmd_port {port} -dist_listen false",
+            # It asks at the node's port, and must not want to listen there as well. Not ERL_FLAGS,
+            # in whose place its script puts its own from 4.0 on.
+            "ERL_ZFLAGS": f"-start_epmd false -erl_epmd_port {port} -dist_listen false",
             "HOME": str(self.path / "home"),
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",

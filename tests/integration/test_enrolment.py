@@ -11,7 +11,6 @@ from click.testing import CliRunner, Result
 from ops.accounts import ControlProgram, Management
 from ops.commands.enrolment import enrol, revoke
 from ops.private_broker import PrivateBroker, free_port
-from ops.rabbitmq_programs import rabbitmq_command
 from protocol.errors import BrokerRefusedError, BrokerUnreachableError, UsageError
 from protocol.settings import Broker
 from tests.conftest import require_rabbitmq
@@ -153,12 +152,10 @@ def test_a_missing_rabbitmqctl_and_one_without_a_node_are_said(tmp_path: Path) -
     with pytest.raises(UsageError, match="no-such-program is not installed here"):
         ControlProgram(("no-such-program",)).drop(USER)
     require_rabbitmq()
-    command = rabbitmq_command("rabbitmqctl")
-    nobody = ControlProgram(
-        command, {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
-    )
+    with PrivateBroker.start(data_dir=tmp_path) as node:
+        control = node.directory.control()
     with pytest.raises(BrokerRefusedError, match="rabbitmqctl ended with"):
-        nobody.drop(USER)
+        control.drop(USER)
 
 
 @pytest.mark.parametrize("host", ["", "a b", "-x", "a_b", "x" * 64, "a/../b", "a\n"])

@@ -179,18 +179,35 @@ def page_at(port: int) -> str:
         return ""
 
 
-def test_rabbitmq_s_helper_that_starts_epmd_cannot(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def epmd_stays_away() -> Iterator[dict[str, str]]:
+    """Say by variables where epmd would listen, and check in the end that it does not."""
     port = free_port("127.0.0.1")
-    taken = free_port("127.0.0.1")
-    environment = BrokerDirectory(tmp_path).environment(taken) | {"ERL_EPMD_PORT": str(port)}
-    helper = ["erl", "-boot", "no_dot_erlang", "-sname", "starter", "-noinput", "-s", "erlang"]
     try:
-        # As rabbit_nodes_common:ensure_epmd/0 does once a minute.
-        subprocess.run([*helper, "halt"], env=environment, capture_output=True, check=False)  # noqa: S603
+        yield {"ERL_EPMD_PORT": str(port)}
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=5)
     finally:
         subprocess.run(["epmd", "-port", str(port), "-kill"], capture_output=True, check=False)  # noqa: S603, S607
+
+
+def test_rabbitmq_s_helper_that_starts_epmd_cannot(tmp_path: Path) -> None:
+    taken = free_port("127.0.0.1")
+    helper = ["erl", "-boot", "no_dot_erlang", "-sname", "starter", "-noinput", "-s", "erlang"]
+    with epmd_stays_away() as variables:
+        environment = BrokerDirectory(tmp_path).environment(taken) | variables
+        # As rabbit_nodes_common:ensure_epmd/0 does once a minute.
+        subprocess.run([*helper, "halt"], env=environment, capture_output=True, check=False)  # noqa: S603
+
+
+def test_rabbitmqctl_finds_the_node_without_epmd_and_starts_none(
+    private_broker: PrivateBroker,
+) -> None:
+    control = private_broker.directory.control()
+    assert control.environment is not None
+    with epmd_stays_away() as variables:
+        alone = replace(control, environment={**control.environment, **variables})
+        assert "guest" in alone.run("list_users")
 
 
 def test_a_killed_node_comes_back_with_its_messages_on_the_same_port() -> None:
