@@ -12,8 +12,14 @@ from aggregator.result import result
 from aggregator.store.sqlite import Store
 from aggregator.summaries import declaration, unknown_run
 from aggregator.watch import Watch
-from protocol.errors import MontemqError, RunIdTakenError, StoreError, UnknownRunError
-from protocol.messages import Message, RunState
+from protocol.errors import (
+    MontemqError,
+    RunIdTakenError,
+    StoreError,
+    UnknownRunError,
+    UsageError,
+)
+from protocol.messages import Message, RunState, encode
 from protocol.results import Result
 from protocol.rpc_messages import (
     CancelRequest,
@@ -110,7 +116,13 @@ class Responder:
         return Fleet(consumers=members, total=len(found), clock=now)
 
     def _results(self, request: ResultsRequest, now: float) -> Results:
-        return Results(result=self._result(request.run, now))
+        found = Results(result=self._result(request.run, now))
+        if (size := len(encode(found))) > Results.limit:
+            raise UsageError(
+                f"the result of run {request.run!r} takes {size} bytes, allowed in a reply are "
+                f"{Results.limit}; the aggregator's page has it, at /api/runs/{request.run}"
+            )
+        return found
 
     def _result(self, run: str, now: float) -> Result:
         books = self._ledger.active.get(run)

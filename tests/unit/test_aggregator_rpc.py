@@ -144,6 +144,19 @@ def test_results_are_there_before_during_and_after_the_commit_of_the_end(desk: D
     assert desk.ask(ResultsRequest(run=RUN)) == before
 
 
+def test_a_result_that_no_reply_can_hold_is_refused_in_one_sentence(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = len(encode(desk.ask(ResultsRequest(run=RUN))))
+    monkeypatch.setattr(Results, "limit", size)
+    assert isinstance(desk.ask(ResultsRequest(run=RUN)), Results)
+    monkeypatch.setattr(Results, "limit", size - 1)
+    answer = desk.ask(ResultsRequest(run=RUN))
+    assert isinstance(answer, ErrorReply)
+    assert answer.code == ErrorCode.INVALID
+    assert f"takes {size} bytes, allowed in a reply are {size - 1}; the agg" in answer.text
+
+
 def test_missing_answers_what_is_left(desk: Desk) -> None:
     desk.ledger.partial(partial(desk.definition, 0, 32), NOW)
     answer = desk.ask(MissingRequest(run=RUN))
