@@ -33,6 +33,7 @@ from aggregator.store.sqlite import Store
 from aggregator.watch import FLEET, Watch
 from protocol import topology
 from protocol.amqp_aio import Delivery, Link
+from protocol.amqp_locks import Locks
 from protocol.errors import BrokerError, ConnectionLostError, MessageRefusedError, StoreError
 from protocol.log_ids import of_chunk, of_run
 from protocol.machines import may_speak
@@ -83,6 +84,7 @@ class Office:
     hosts: Hosts = field(default_factory=Hosts)
     leaders: Leaders = field(default_factory=Leaders)
     watch: Watch = field(default_factory=Watch)
+    locks: Locks = field(default_factory=Locks)
     complained: dict[str, float] = field(default_factory=dict)
 
     def refuse(self, delivery: Delivery, error: MessageRefusedError) -> None:
@@ -135,7 +137,7 @@ class Session:
         incoming = await Link.open(broker, "montemq aggregator (in)")
         outgoing = None
         try:
-            await incoming.lock(topology.AGGREGATOR_LOCK)
+            await office.locks.hold(incoming, topology.AGGREGATOR_LOCK)
             await check_identity(incoming, office.store, office.refuse, adopt=adopt)
             outgoing = await Link.open(broker, "montemq aggregator (out)", confirms=False)
             ledger = await asyncio.get_running_loop().run_in_executor(

@@ -21,6 +21,7 @@ from producer.tally import Tally
 from producer.unserved import Unserved
 from protocol import topology
 from protocol.amqp_aio import Link
+from protocol.amqp_locks import Locks
 from protocol.errors import (
     BrokerError,
     ConnectionLostError,
@@ -104,6 +105,8 @@ class Attendant:
         Whether it was asked to have it, answered or not.
     state
         The run's, as last heard.
+    locks
+        The run's, over one connection after another.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class Attendant:
         self.declared = role is Role.WATCH
         self.asked = self.declared
         self.state = RunState.RUNNING
+        self.locks = Locks()
         self._observer = observer
         self._role = role
         self._chunk_blocks = chunk_blocks
@@ -249,7 +253,7 @@ class Attendant:
         """Take the lead over from a producer that died; who only watches says that nobody leads."""
         run = self.submission.run
         if self._role is Role.LEAD:
-            self._leads = await link.try_lock(topology.leader_lock(run))
+            self._leads = await self.locks.take(link, topology.leader_lock(run))
             if self._leads:
                 await self._join(link)  # for a term of our own
             return

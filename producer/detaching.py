@@ -7,6 +7,7 @@ from producer.rpc import ask
 from producer.runfile import Submission
 from protocol import topology
 from protocol.amqp_aio import Link
+from protocol.amqp_locks import is_held
 from protocol.messages import RunState
 from protocol.rpc_messages import Missing, Status, StatusRequest
 from protocol.settings import Broker
@@ -63,4 +64,4 @@ async def declare(link: Link, job: Submission) -> Missing:
 async def is_served(link: Link, run: str) -> bool:
     """Say whether anybody schedules a run: the service, or a producer of its own."""
     locks = (topology.PRODUCER_LOCK, topology.leader_lock(run))
-    return any([await link.is_locked(lock) for lock in locks])
+    return any([await is_held(link, lock) for lock in locks])

@@ -20,6 +20,7 @@ from producer.tally import Tally
 from producer.watchlist import Watchlist
 from protocol import topology
 from protocol.amqp_aio import Link
+from protocol.amqp_locks import Locks
 from protocol.definition import Lane
 from protocol.errors import BrokerError, ConnectionLostError, MontemqError, NoAggregatorError
 from protocol.log_ids import of_run
@@ -53,6 +54,7 @@ class ProducerService:
     def __init__(self, broker: Broker, listener: Listener | None = None) -> None:
         self._broker = broker
         self._meter = Meter(listener)
+        self._locks = Locks()
         self._on_ready: Callable[[], None] = lambda: None
         self._ready = False
 
@@ -76,7 +78,7 @@ class ProducerService:
                 async with await Link.open(self._broker, "montemq producer service") as link:
                     await self._wait_for_turn(link)
                     async with self._meter.telling(link):
-                        desk = Desk(link, self._meter.tally)
+                        desk = Desk(link, self._meter.tally, self._locks)
                         await desk.serve(self._tell_ready, backoff.succeeded)
             except BrokerError as error:
                 if not self._ready:
@@ -86,7 +88,7 @@ class ProducerService:
 
     async def _wait_for_turn(self, link: Link) -> None:
         waited = False
-        while not await link.try_lock(topology.PRODUCER_LOCK):
+        while not await self._locks.take(link, topology.PRODUCER_LOCK):
             if not waited:
                 waited = True
                 log.info("standing by: another producer service is active")
@@ -108,11 +110,14 @@ class Desk:
         Holds the lock of the service, and those of the runs.
     tally
         Where to count what is published.
+    locks
+        What this process holds, or has held over an earlier connection.
     """
 
-    def __init__(self, link: Link, tally: Tally | None = None) -> None:
+    def __init__(self, link: Link, tally: Tally | None = None, locks: Locks | None = None) -> None:
         self._link = link
         self._tally = tally
+        self._locks = locks or Locks()
         self._watchlist = Watchlist()
         self._declared: set[str] = set()
         self._wake = asyncio.Event()
@@ -202,7 +207,7 @@ class Desk:
 
     async def _adopt(self, run: str) -> bool:
         """Schedule a run from now on unless somebody else does; say whether this service does."""
-        if not await self._link.try_lock(topology.leader_lock(run)):
+        if not await self._locks.take(self._link, topology.leader_lock(run)):
             return False
         self._attended[run] = None
         self._group.create_task(self._attend(run))
@@ -225,7 +230,7 @@ class Desk:
             self._watchlist.failed(run, _now())
             log.exception("released run %s", run, extra=of_run(run))
         await self._events.leave(run)
-        await self._link.unlock(topology.leader_lock(run))
+        await self._locks.give_back(self._link, topology.leader_lock(run))
         del self._attended[run]
 
     async def _read(self, run: str) -> Submission:

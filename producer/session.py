@@ -144,7 +144,7 @@ class RunSession:
         if self._role is Role.WATCH:
             return inbox, False
         await expect_queue(link, job.pool, job.lane, "" if self.declared else AGAIN)
-        return inbox, await link.try_lock(topology.leader_lock(job.run))
+        return inbox, await self._attendant.locks.take(link, topology.leader_lock(job.run))
 
 
 def raise_unless_finished(

@@ -66,12 +66,23 @@ class Link:
     """A connection to the broker with one channel with publisher confirms.
 
     What the broker may refuse happens on a second channel, because a refusal closes the channel.
+
+    Attributes
+    ----------
+    broker, node
+        What was asked for, and which of its nodes has answered.
     """
 
     def __init__(
-        self, broker: Broker, connection: AbstractConnection, channel: AbstractChannel, raw: Any
+        self,
+        broker: Broker,
+        node: Broker,
+        connection: AbstractConnection,
+        channel: AbstractChannel,
+        raw: Any,
     ) -> None:
         self.broker = broker
+        self.node = node
         self.closed = asyncio.Event()
         self.reason = "the connection was closed"
         self._connection = connection
@@ -121,7 +132,7 @@ class Link:
             try:
                 channel = await connection.channel(publisher_confirms=confirms)
                 raw = await channel.get_underlay_channel()
-                link = cls(broker, connection, channel, raw)
+                link = cls(broker, node, connection, channel, raw)
             except BaseException:
                 await connection.close()
                 raise
