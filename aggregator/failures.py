@@ -112,9 +112,9 @@ class Failures(Collection[FailureRecord]):
         """Forget all."""
         self._kept.clear()
 
-    def attempts(self) -> tuple[int, ...]:
+    def attempts(self) -> set[int]:
         """Return the attempts of those where something is still missing."""
-        return tuple(sorted({known.attempt for known in self._kept if self.is_missing(known)}))
+        return {known.attempt for known in self._kept if self.is_missing(known)}
 
     def is_missing(self, failure: FailureRecord) -> bool:
         """Say whether a block of a failed chunk is still needed; it lies within the run."""

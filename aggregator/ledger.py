@@ -132,7 +132,7 @@ class Ledger(Register):
             books.segment_of(failure)
             wanted = self._auditor.failed(books, failure)
             if wanted or failure.kind is FailureKind.DECLINED:  # only audits are ever declined
-                self._news.of(books.run).failed_attempts.append(failure.attempt)
+                self._news.gave_nothing(books.run, failure.attempt)
                 return Outcome.RECORDED
         return self._failed(failure, FailureRecord.of(failure), now)
 
@@ -252,7 +252,8 @@ class Ledger(Register):
                 raise unknown_run(run)
             return missing_of_ended(ended, self.epoch, self.fleet)
         sequence, wanted = self._news.sequence(run), self._auditor.wanted(books)
-        return missing_of(books, self.epoch, sequence, self.fleet, wanted)
+        fruitless = self._news.fruitless(run)
+        return missing_of(books, self.epoch, sequence, self.fleet, wanted, fruitless)
 
     def cancel(self, run: str, now: float) -> Missing:
         """End a run; one that has ended stays as it is.
@@ -353,7 +354,7 @@ class Ledger(Register):
         """Take nothing from a refused host, and have others compute what it was given."""
         self._news.refuse(HostRefused(host=answer.host), now)
         if answer.run in self.active:
-            self._news.of(answer.run).failed_attempts.append(answer.attempt)
+            self._news.gave_nothing(answer.run, answer.attempt)
         return Outcome.REFUSED
 
     def _convict(self, hosts: list[str], now: float) -> None:

@@ -4,9 +4,11 @@ It is collected while a batch is taken in, and taken once the batch is committed
 run stands in its books.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from aggregator.audits import MAX_TOLD
 from aggregator.books import RunBooks
 from aggregator.fleet import Fleet
 from aggregator.result import headline
@@ -47,9 +49,13 @@ class RunNews:
 
 @dataclass(slots=True)
 class _Told:
-    """What was last told about a run."""
+    """What was last told about a run.
+
+    Of what came back without an answer no more is repeated than audits are under way at a time.
+    """
 
     sequence: int = 0
+    fruitless: deque[int] = field(default_factory=lambda: deque(maxlen=MAX_TOLD))
     headline: Headline | None = None
     headline_at: float = float("-inf")
 
@@ -92,6 +98,18 @@ class News:
     def of(self, run: str) -> RunNews:
         """Return what is to be told of an active run, to be added to; even nothing is told."""
         return self._pending.setdefault(run, RunNews())
+
+    def gave_nothing(self, run: str, attempt: int) -> None:
+        """Tell that an attempt came back without an answer, where no failure is kept of it.
+
+        The event may be lost, and the scheduler would wait for it in vain: answers repeat it.
+        """
+        self.of(run).failed_attempts.append(attempt)
+        self._told[run].fruitless.append(attempt)
+
+    def fruitless(self, run: str) -> Collection[int]:
+        """Return the latest attempts of an active run of which that was told."""
+        return self._told[run].fruitless
 
     def sequence(self, run: str) -> int:
         """Return the number of the last progress of an active run."""

@@ -1,5 +1,7 @@
 """What the ledger tells of runs: values from their books; nothing is decided here."""
 
+from collections.abc import Collection
+
 from aggregator.books import RunBooks
 from aggregator.changes import EndedRun
 from aggregator.fleet import Fleet
@@ -53,9 +55,17 @@ def finished(ended: EndedRun) -> Finished:
 
 
 def missing_of(
-    books: RunBooks, epoch: int, sequence: int, fleet: Fleet, audits: WantedAudits | None
+    books: RunBooks,
+    epoch: int,
+    sequence: int,
+    fleet: Fleet,
+    audits: WantedAudits | None,
+    fruitless: Collection[int],
 ) -> Missing:
-    """Return what is still needed of a run that goes on."""
+    """Return what is still needed of a run that goes on.
+
+    Its failed attempts are those whose failures are kept, and others that came back.
+    """
     cells = (
         CellMissing(
             cell=cell,
@@ -77,7 +87,7 @@ def missing_of(
         merged_blocks=books.merged_blocks,
         expected_blocks=books.expected_blocks,
         cells=tuple(cells),
-        failed_attempts=books.failures.attempts(),
+        failed_attempts=tuple(sorted(books.failures.attempts() | {*fruitless})),
         audits=audits,
     )
 

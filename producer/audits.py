@@ -5,7 +5,7 @@ which of them are still wanted.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 from protocol.messages import WantedAudit
@@ -22,17 +22,20 @@ class _Issue:
 
     Attributes
     ----------
-    attempts
-        Those that may still be answered, and whether the broker has confirmed them.
+    attempt
+        The one under way; those before it count as lost, and any answer counts.
+    is_confirmed
+        Whether the broker has that.
     copies
-        How often it was issued while others were under way.
+        How often it was issued while another was under way.
     setbacks
         How often it came back without an answer.
     at, rests_until
         When it was issued last, and until when it is not issued again.
     """
 
-    attempts: dict[int, bool] = field(default_factory=dict)
+    attempt: int | None = None
+    is_confirmed: bool = False
     copies: int = 0
     setbacks: int = 0
     at: float = 0.0
@@ -57,34 +60,37 @@ class Audits:
     @property
     def outstanding(self) -> int:
         """How many are under way."""
-        return sum(bool(issue.attempts) for issue in self._issues.values())
+        return sum(issue.attempt is not None for issue in self._issues.values())
 
     def want(self, wanted: Iterable[WantedAudit]) -> None:
         """Take in which are wanted now."""
         self._issues = {audit: self._issues.get(audit) or _Issue() for audit in wanted}
         self._by_attempt = {
-            attempt: audit for audit, issue in self._issues.items() for attempt in issue.attempts
+            issue.attempt: audit
+            for audit, issue in self._issues.items()
+            if issue.attempt is not None
         }
 
     def confirmed(self, attempt: int) -> None:
         """Take note that the broker has an attempt."""
         if attempt in self._by_attempt:
-            self._issues[self._by_attempt[attempt]].attempts[attempt] = True
+            self._issues[self._by_attempt[attempt]].is_confirmed = True
 
     def gave_nothing(self, attempt: int, now: float) -> None:
         """Take in that an attempt was declined, has failed, or was not taken by the broker."""
         audit = self._by_attempt.pop(attempt, None)
         if audit is not None:
             issue = self._issues[audit]
-            del issue.attempts[attempt]
+            issue.attempt = None
             issue.rests_until = now + self._random.random() * rest_seconds(issue.setbacks)
             issue.setbacks += 1
 
     def disconnected(self) -> None:
         """Take back what was never confirmed."""
         for issue in self._issues.values():
-            for attempt in [attempt for attempt, safe in issue.attempts.items() if not safe]:
-                del issue.attempts[attempt], self._by_attempt[attempt]
+            if issue.attempt is not None and not issue.is_confirmed:
+                del self._by_attempt[issue.attempt]
+                issue.attempt = None
 
     def due(
         self, now: float, room: int, patience: Callable[[WantedAudit, int], float]
@@ -104,7 +110,7 @@ class Audits:
         issues = list(self._issues.items())
         self._random.shuffle(issues)
         for audit, issue in issues:
-            if not issue.attempts:
+            if issue.attempt is None:
                 if room > 0 and now >= issue.rests_until:
                     room -= 1
                     yield audit
@@ -115,7 +121,9 @@ class Audits:
     def issued(self, audit: WantedAudit, attempt: int, now: float) -> None:
         """Take note under which attempt one was issued."""
         issue = self._issues[audit]
-        issue.attempts[attempt], issue.at = False, now
+        if issue.attempt is not None:
+            del self._by_attempt[issue.attempt]
+        issue.attempt, issue.is_confirmed, issue.at = attempt, False, now
         self._by_attempt[attempt] = audit
 
 

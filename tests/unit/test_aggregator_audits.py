@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aggregator.auditor import DISPUTE_SECONDS, HEARD_SECONDS, PATIENCE_SECONDS
-from aggregator.audits import MAX_SETBACKS, AuditOutcome
+from aggregator.audits import MAX_SETBACKS, MAX_TOLD, AuditOutcome
 from aggregator.books import Outcome
 from aggregator.cells import Ending
 from aggregator.hosts import Hosts
@@ -83,9 +83,11 @@ class Bench:
         who = {"host": host, "consumer": f"{host}.1"}
         return self.ledger.partial(partial(self.of, start, stop, **who, **fields), now)
 
-    def fail(self, host: str, start: int, stop: int, kind: FailureKind) -> Outcome:
+    def fail(
+        self, host: str, start: int, stop: int, kind: FailureKind, attempt: int = 77
+    ) -> Outcome:
         """Have a host answer with a failure."""
-        who = {"host": host, "consumer": f"{host}.1", "kind": kind, "attempt": 77}
+        who = {"host": host, "consumer": f"{host}.1", "kind": kind, "attempt": attempt}
         return self.ledger.failure(failure(self.of, start, stop, **who), NOW)
 
     def commit(self) -> None:
@@ -344,6 +346,22 @@ def test_a_declined_chunk_is_told_at_once_and_held_against_nobody(bench: Bench) 
     assert progress.failed_attempts == (77, 77)
     assert not bench.ledger.active[RUN].failures
     assert bench.wanted() == ((0, ("a",)),)
+
+
+def test_an_answer_repeats_which_attempts_gave_nothing_as_their_event_may_be_lost(
+    bench: Bench,
+) -> None:
+    bench.take("a", 0, 32)
+    bench.fail("a", 0, 32, FailureKind.DECLINED, attempt=9)
+    bench.fail("b", 0, 32, FailureKind.CRASH, attempt=5)
+    bench.ledger.standings.refuse("c", NOW)
+    bench.fail("c", 32, 48, FailureKind.CRASH, attempt=7)
+    assert bench.ledger.take_events(NOW)
+    for _ in range(2):
+        assert bench.ledger.missing(RUN).failed_attempts == (5, 7, 9)
+    for attempt in range(100, 101 + MAX_TOLD):
+        bench.fail("a", 0, 32, FailureKind.DECLINED, attempt=attempt)
+    assert bench.ledger.missing(RUN).failed_attempts == tuple(range(101, 101 + MAX_TOLD))
 
 
 def test_a_run_on_which_two_hosts_differ_fails_where_no_third_comes(of: Definition) -> None:

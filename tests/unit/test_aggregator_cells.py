@@ -173,7 +173,7 @@ def test_failures_in_a_cell_that_has_ended_do_not_count() -> None:
     assert books.verdict({}) is None  # whether the cell ends before is not known yet
     merge(books, (0, 32))
     assert books.verdict({}) is None
-    assert books.failures.attempts() == ()
+    assert books.failures.attempts() == set()
 
 
 def test_a_failure_beyond_a_checkpoint_counts_once_that_one_has_not_ended_the_cell() -> None:

@@ -65,6 +65,28 @@ def test_a_declined_audit_is_issued_again_at_once_and_then_after_longer_and_long
         harness.now += rest_seconds(turn) + 1e-6
 
 
+def test_a_declined_audit_of_which_no_event_told_is_issued_again_after_an_answer(
+    harness: Harness,
+) -> None:
+    harness.progress(audits=(AUDIT,))
+    [issued] = audits(harness)
+    harness.join(audits=(AUDIT,), failed_attempts=(issued.attempt,))
+    assert spans(audits(harness)) == [(0, 8)]
+
+
+def test_a_declined_copy_of_a_lost_audit_is_issued_again_as_if_nothing_had_been_lost(
+    harness: Harness,
+) -> None:
+    harness.progress(audits=(AUDIT,))
+    assert audits(harness)
+    harness.now += OVERTAKEN_SECONDS + 0.01
+    harness.progress(audits=(AUDIT,))
+    for turn in range(3):
+        [copy] = audits(harness)
+        harness.progress(audits=(AUDIT,), failed_attempts=(copy.attempt,))
+        harness.now += rest_seconds(turn) + 1e-6
+
+
 def test_two_audits_do_not_go_round_in_step(harness: Harness) -> None:
     other = AUDIT.model_copy(update={"not_by": ("host-b",)})
     harness.progress(audits=(AUDIT, other))
