@@ -62,6 +62,11 @@ class Audits:
         """How many are under way."""
         return sum(issue.attempt is not None for issue in self._issues.values())
 
+    @property
+    def all_outstanding(self) -> bool:
+        """Whether none waits to be issued."""
+        return self.outstanding == len(self._issues)
+
     def want(self, wanted: Iterable[WantedAudit]) -> None:
         """Take in which are wanted now."""
         self._issues = {audit: self._issues.get(audit) or _Issue() for audit in wanted}
@@ -84,6 +89,11 @@ class Audits:
             issue.attempt = None
             issue.rests_until = now + self._random.random() * rest_seconds(issue.setbacks)
             issue.setbacks += 1
+
+    def forgive(self, now: float) -> None:
+        """Hold the time so far against none: nobody could compute or tell."""
+        for issue in self._issues.values():
+            issue.at = now
 
     def disconnected(self) -> None:
         """Take back what was never confirmed."""

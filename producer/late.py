@@ -92,11 +92,13 @@ class Lateness:
         """Take in that a chunk is issued once more."""
         self._copies += 1
 
-    def patience(self, seconds: float | None) -> float:
-        """Return after how long a chunk that takes so long is late, with others left to do."""
+    def patience(self, seconds: float | None, *, tail: bool) -> float:
+        """Return after how long a chunk that takes so long is late, others left to issue or not."""
         if not self._waits:
             return PATIENCE_SECONDS
         usual = median(self._waits) + (seconds or 0.0)
+        if tail:
+            return TAIL_FACTOR * usual + TAIL_SECONDS
         return max(OVERTAKEN_SECONDS, OVERTAKEN_FACTOR * usual)
 
     def late(

@@ -261,7 +261,8 @@ class Scheduler:
 
     def _audit_patience(self, audit: WantedAudit, copies: int) -> float:
         seconds = self._sizing.seconds(audit.cell, audit.blocks)
-        return self._lateness.patience(seconds) * 2.0 ** min(copies, 60)
+        tail = not (self._issued or self._todo or self._resting) and self._audits.all_outstanding
+        return self._lateness.patience(seconds, tail=tail) * 2.0 ** min(copies, 60)
 
     def _weigh(self, now: float) -> None:
         """Add up the CPU seconds of what is wanted and not issued, now and then."""
@@ -363,6 +364,7 @@ class Scheduler:
             # Nobody could compute or tell what waited so far; only from now on can it be late.
             for issued in self._issued.values():
                 issued.at, issued.timed = now, False
+            self._audits.forgive(now)
         self._heard = self._news = now
         self.slots, self.consumers = news.slots, news.consumers
         self.merged_blocks = news.merged_blocks

@@ -3,14 +3,19 @@
 import pytest
 
 from producer.audits import MAX_REST_SECONDS, REST_SECONDS, rest_seconds
-from producer.late import OVERTAKEN_SECONDS, PATIENCE_SECONDS
-from producer.scheduler import RETRY_SECONDS
+from producer.late import OVERTAKEN_SECONDS, PATIENCE_SECONDS, TAIL_FACTOR, TAIL_SECONDS
+from producer.scheduler import OUTAGE_SECONDS, RETRY_SECONDS
 from protocol.messages import Chunk, WantedAudit
 from tests.support.run_values import chunk, definition
 from tests.unit.test_producer_scheduler import Harness, spans
 
 AUDIT = WantedAudit(cell=0, first_block=0, blocks=8, not_by=("host-a",))
 DISPUTE = AUDIT.model_copy(update={"not_by": ("host-a", "host-b")})
+MANY = tuple(AUDIT.model_copy(update={"first_block": block, "blocks": 1}) for block in range(32))
+"""More than the window holds."""
+
+USUAL_SECONDS = 0.1
+"""After which the chunks of the harness come back."""
 
 
 @pytest.fixture
@@ -18,7 +23,7 @@ def harness() -> Harness:
     """Return a scheduler of a run of which all is merged."""
     harness = Harness(definition(32), slots=4)
     while chunks := harness.publish():
-        harness.now += 0.1
+        harness.now += USUAL_SECONDS
         harness.merge(*chunks)
     return harness
 
@@ -110,15 +115,35 @@ def test_a_dispute_is_another_audit(harness: Harness) -> None:
     assert not audits(harness)
 
 
-def test_a_lost_audit_is_issued_again_after_a_patience_that_doubles(harness: Harness) -> None:
-    harness.progress(audits=(AUDIT,))
-    assert audits(harness)
-    for patience in (OVERTAKEN_SECONDS, 2 * OVERTAKEN_SECONDS):
+@pytest.mark.parametrize(
+    ("wanted", "first"),
+    [
+        pytest.param(MANY, OVERTAKEN_SECONDS, id="while others wait to be issued"),
+        pytest.param((AUDIT,), TAIL_FACTOR * USUAL_SECONDS + TAIL_SECONDS, id="the last one"),
+    ],
+)
+def test_a_lost_audit_is_issued_again_after_a_patience_that_doubles(
+    harness: Harness, wanted: tuple[WantedAudit, ...], first: float
+) -> None:
+    harness.progress(audits=wanted)
+    lost = spans(audits(harness))
+    assert lost
+    for patience in (first, 2 * first):
         harness.now += patience - 0.01
-        harness.progress(audits=(AUDIT,))
+        harness.progress(audits=wanted)
         assert not audits(harness)
         harness.now += 0.02
-        assert audits(harness)
+        assert sorted(spans(audits(harness))) == sorted(lost)
+
+
+def test_time_in_which_the_aggregator_says_nothing_is_not_held_against_an_audit(
+    harness: Harness,
+) -> None:
+    harness.progress(audits=(AUDIT,))
+    assert audits(harness)
+    harness.now += OUTAGE_SECONDS + 0.01
+    harness.progress(audits=(AUDIT,))
+    assert not audits(harness)
 
 
 def test_what_the_broker_did_not_take_is_issued_again(harness: Harness) -> None:
@@ -136,14 +161,11 @@ def test_what_the_broker_did_not_take_is_issued_again(harness: Harness) -> None:
 
 
 def test_no_more_audits_are_under_way_than_the_window_holds(harness: Harness) -> None:
-    wanted = tuple(
-        AUDIT.model_copy(update={"first_block": block, "blocks": 1}) for block in range(32)
-    )
-    harness.progress(audits=wanted)
+    harness.progress(audits=MANY)
     issued = {one.first_block for one in audits(harness)}
-    assert 0 < len(issued) == harness.scheduler.window < len(wanted)
+    assert 0 < len(issued) == harness.scheduler.window < len(MANY)
     answered = sorted(issued)[:2]
-    harness.progress(audits=tuple(one for one in wanted if one.first_block not in answered))
+    harness.progress(audits=tuple(one for one in MANY if one.first_block not in answered))
     assert len(audits(harness)) == 2
 
 
