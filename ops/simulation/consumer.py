@@ -1,7 +1,10 @@
 """A consumer on the in-memory broker: the real policy and computation, simulated slots."""
 
+import itertools
 from collections import deque
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 
 from consumer import events as e
 from consumer.answers import Worker, failure
@@ -27,6 +30,9 @@ from protocol.messages import (
 from protocol.statistics import Statistics
 
 TELEMETRY_SECONDS = 2.0
+
+Scope = tuple[str, int, int, int]
+"""Of a chunk: its run, cell, first block and how many."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,12 @@ class SimulatedConsumer(Party):
         self.every(TICK_SECONDS, lambda: self._handle(e.Tick()))
         self.every(TELEMETRY_SECONDS, self._tell)
 
+    @property
+    def computes(self) -> AbstractSet[Scope]:
+        """What its slots have: run, cell, first block and how many."""
+        chunks = itertools.chain.from_iterable(self._stocks.values())
+        return {(chunk.run, chunk.cell, chunk.first_block, chunk.blocks) for chunk in chunks}
+
     def connect(self, channel: MemoryChannel) -> None:
         """Subscribe to the ends of runs, and let the policy consume."""
         self._generation += 1
@@ -137,8 +149,8 @@ class SimulatedConsumer(Party):
 
     def _handle(self, event: e.Event) -> None:
         for action in self._policy.handle(event, self.world.now):
-            if self.alive:
-                self._do(action)
+            if self.alive:  # a channel that is lost by one action takes none of the slots' away
+                self.guard(partial(self._do, action))
 
     def _do(self, action: e.Action) -> None:
         match action:

@@ -21,6 +21,7 @@ from ops.simulation.attendant import RunLog
 from ops.simulation.broker import NO_FAULTS, MemoryBroker, declare
 from ops.simulation.consumer import SimulatedConsumer
 from ops.simulation.disturbance import Disturbance
+from ops.simulation.idleness import Idleness
 from ops.simulation.operator import SimulatedOperator
 from ops.simulation.party import Party
 from ops.simulation.producer import SimulatedProducer
@@ -52,6 +53,11 @@ MOST_AUDITS, MOST_AUDITS_PER_SECOND = 100, 10
 """How often a run's audits may be issued, while those who may not compute them are the only ones
 who have nothing else to do."""
 
+MOST_IDLE_SECONDS = 60.0
+"""How long idle machines may wait beside audits that they could compute. A leader that has seen
+nothing come back waits 30 s for one that was lost; one that has, for 1.5 times what is usual, which
+the longest chunks make about as much. Who declines one costs seconds, where events are lost too."""
+
 STEP_SHARE = 0.95
 """How often a message moves before time does, while any are under way."""
 
@@ -71,6 +77,8 @@ class World:
         What became of each run, by its id.
     crashes
         The chunks at which a slot crashed by chance, of runs that have not failed by it.
+    idleness
+        For how long runs waited for audits that idle machines could compute.
     resumed
         The runs that failed by such crashes, and went on.
     """
@@ -93,6 +101,7 @@ class World:
         self.crashes: list[tuple[Chunk, str]] = []
         self.resumed: list[str] = []
         self.parties: list[Party] = []
+        self.idleness = Idleness()
         self._jump = 0.0
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -142,6 +151,7 @@ class World:
                 for party in self.parties:
                     if party.channel is not None and party.channel.inbox:
                         party.poll()
+                self.idleness.look(self.now, self.parties)
 
     def _is_going(self) -> bool:
         """Say whether a run has not ended, is being resumed, or a producer does not know."""
@@ -313,8 +323,8 @@ def simulate(seed: int, scenario: Scenario | None = None) -> World:
     ------
     InvariantError
         A run did not end, its digest differs, a block is missing or counted twice, chunks or
-        audits were issued again and again, or a run failed without as many crashes at a block as
-        that takes.
+        audits were issued again and again, machines idled beside audits, or a run failed without
+        as many crashes at a block as that takes.
     """
     world = World(seed, scenario)
     world.run()
@@ -343,3 +353,6 @@ def _check(world: World, run: str) -> None:
     audits, seconds = world.logs[run].audits, world.logs[run].ended
     if audits > MOST_AUDITS + MOST_AUDITS_PER_SECOND * seconds:
         raise InvariantError(f"{where}: {audits} audits were issued in {seconds:.0f} s")
+    idle = world.idleness.longest.get(run, 0.0)
+    if idle > MOST_IDLE_SECONDS:
+        raise InvariantError(f"{where}: machines idled {idle:.0f} s beside audits")

@@ -19,6 +19,7 @@ from ops.simulation.disturbance import Disturbance
 from ops.simulation.scenario import TARGETS, RunPlan, Scenario, undisturbed_digest
 from ops.simulation.world import InvariantError, World, simulate
 from producer import watchlist
+from producer.audits import Audits
 from producer.scheduler import AskMissing, Scheduler
 from producer.watchlist import Watchlist
 from protocol.definition import Lane
@@ -181,6 +182,10 @@ def look_at_what_is_declared_only(patch: Patch) -> None:
     patch.setattr(Watchlist, "look", look)
 
 
+def never_hear_of_audits_that_were_declined(patch: Patch) -> None:
+    patch.setattr(Audits, "gave_nothing", lambda *_: None)
+
+
 def believe_the_clock(patch: Patch) -> None:
     status = ledger.run_status
 
@@ -199,6 +204,7 @@ def believe_the_clock(patch: Patch) -> None:
         pytest.param(never_ask_what_is_missing, id="lost events"),
         pytest.param(never_look_at_a_held_lock_again, id="deaths of producers"),
         pytest.param(look_at_what_is_declared_only, id="deaths of services"),
+        pytest.param(never_hear_of_audits_that_were_declined, id="idle machines beside audits"),
         pytest.param(believe_the_clock, id="clock jumps"),
     ],
 )
