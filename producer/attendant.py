@@ -49,6 +49,7 @@ class Update:
     """What a person who watches wants to know.
 
     `total_samples` is what the run is expected to take, which changes while its errors get known;
+    `audits` is how many chunks are to be computed again, of the oldest that the aggregator tells;
     `notice` is one sentence worth reading now.
     """
 
@@ -58,6 +59,7 @@ class Update:
     slots: int
     consumers: int
     headline: Headline | None
+    audits: int = 0
     notice: str | None = None
 
     @property
@@ -65,6 +67,11 @@ class Update:
         """Why nothing happens, where there is work and nobody to do it."""
         idle = not self.slots and self.merged_samples < self.total_samples
         return no_consumer(self.pool) if idle else None
+
+    @property
+    def waits_for_audits(self) -> bool:
+        """Whether all is computed, and the run waits for its audits alone."""
+        return self.audits > 0 and self.merged_samples >= self.total_samples
 
 
 Observer = Callable[[Update], None]
@@ -229,6 +236,7 @@ class Attendant:
             slots=scheduler.slots,
             consumers=scheduler.consumers,
             headline=self._headline,
+            audits=scheduler.wanted_audits,
             notice=notice,
         )
 

@@ -57,6 +57,9 @@ class Audits:
         self._issues: dict[WantedAudit, _Issue] = {}
         self._by_attempt: dict[int, WantedAudit] = {}
 
+    def __len__(self) -> int:
+        return len(self._issues)
+
     @property
     def outstanding(self) -> int:
         """How many are under way."""
@@ -65,7 +68,7 @@ class Audits:
     @property
     def all_outstanding(self) -> bool:
         """Whether none waits to be issued."""
-        return self.outstanding == len(self._issues)
+        return self.outstanding == len(self)
 
     def want(self, wanted: Iterable[WantedAudit]) -> None:
         """Take in which are wanted now."""

@@ -77,6 +77,8 @@ class ProgressDisplay:
             "fleet": fleet_text(update),
             "left": clock_text(left),  # rich's own starts anew whenever the total changes
         }
+        if update.waits_for_audits:  # nothing is sampled any more
+            texts |= {"rate": "", "left": ""}
         if self._task is None:
             self._task = self._bar.add_task(self._run, total=update.total_samples, **_fields(texts))
         self._bar.update(
@@ -130,5 +132,10 @@ def estimate_text(update: Update) -> str:
 
 
 def fleet_text(update: Update) -> str:
-    """Return how many consumers and slots are live in the run's pool."""
+    """Return how many consumers and slots are live in the run's pool.
+
+    Where all is computed, what the run still waits for tells more.
+    """
+    if update.waits_for_audits:
+        return f"waiting for another machine to audit {counted(update.audits, 'chunk')}"
     return f"{counted(update.consumers, 'consumer')}, {counted(update.slots, 'slot')}"

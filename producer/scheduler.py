@@ -106,6 +106,11 @@ class Scheduler:
         return len(self._issued)
 
     @property
+    def wanted_audits(self) -> int:
+        """Chunks that are to be computed again, of those that were told last."""
+        return len(self._audits)
+
+    @property
     def window(self) -> int:
         """How many chunks may be outstanding."""
         return self._window.size(self.slots, self.outstanding)

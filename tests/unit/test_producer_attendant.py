@@ -8,7 +8,7 @@ import pytest
 from producer.attendant import Attendant, Update
 from producer.runfile import Submission
 from protocol.definition import Lane
-from protocol.messages import Reissue, RunState
+from protocol.messages import Reissue, RunState, WantedAudit
 from protocol.rpc_messages import CellMissing, Missing
 from protocol.sentences import no_consumer
 from tests.support.run_values import RUN, definition
@@ -48,6 +48,18 @@ def test_chunks_that_are_gone_with_their_queue_are_counted_as_lost() -> None:
     assert issued
     one.forget_issued()
     assert one._tally.reissued == {Reissue.LOST: len(issued)}
+
+
+def test_who_watches_hears_how_many_audits_a_run_of_which_all_is_computed_waits_for() -> None:
+    told: list[Update] = []
+    one = attendant(told)
+    audit = WantedAudit(cell=0, first_block=0, blocks=8, not_by=("host-a",))
+    one._take(answer(slots=2, audits=(audit,)))
+    assert (told[-1].audits, told[-1].waits_for_audits) == (1, False)
+    one._take(answer(slots=2, audits=(audit,), merged_blocks=8, cells=()))
+    assert (told[-1].audits, told[-1].waits_for_audits) == (1, True)
+    one._take(answer(slots=2, merged_blocks=8, cells=()))
+    assert not told[-1].waits_for_audits
 
 
 def test_what_holds_a_run_up_is_known_until_it_goes_on() -> None:

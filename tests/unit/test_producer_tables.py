@@ -426,6 +426,17 @@ def test_a_plain_line_has_the_rate_once_it_is_known(monkeypatch: pytest.MonkeyPa
     assert last == "run-1   25.0%  price 5.782 ± 0.012  0 samples/s  1 consumer, 2 slots"
 
 
+@pytest.mark.usefixtures("at_once")
+def test_a_run_that_waits_for_its_audits_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "LINE_SECONDS", 0.0)
+    found = lines(update(audits=3), update(audits=3, merged_samples=1000))
+    assert found == [
+        "run-1   25.0%  price 5.782 ± 0.012  1 consumer, 2 slots",
+        "run-1  100.0%  price 5.782 ± 0.012  waiting for another machine to audit 3 chunks",
+    ]
+    assert "machine to audit 1 chunk " in on_a_terminal(update(audits=1, merged_samples=1000))
+
+
 def test_the_first_second_of_a_run_prints_no_line() -> None:
     assert lines(update(), update(merged_samples=1000)) == []
     pace = progress_module.Pace()
