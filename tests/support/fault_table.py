@@ -8,6 +8,7 @@ TABLE = Path(__file__).parents[2] / "ops" / "FAULTS.md"
 
 ANSWER = "every block counts once; the undisturbed digest"
 GOES_ON = "goes on within two heartbeats"
+MOVES = "the matching metric moves"
 REFUSED = "refused and counted; nothing stops"
 
 HEAD = """\
