@@ -51,7 +51,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     told = item.stash.setdefault(SEEN, [])
     for site, before in begun:
         if site.answers[before:]:
-            told += [*site.answers[before:], f"{site.peak_mib} MiB"]
+            told += [*site.answers[before:], site.memory]
     known = item.config.stash[ROWS]
     key = row.test + row.fault
     if not known[key].seen:

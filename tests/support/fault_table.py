@@ -17,8 +17,10 @@ HEAD = """\
 What the tests in `tests/faults` do to a real RabbitMQ and to real processes of montemq, what must
 hold all the same, and what the run saw that wrote this page: `./ops/test --slow tests/faults
 --write-faults`. Every digest is compared with one that is computed from the run file alone, without
-a broker; the ranges in the ledger are compared with the sums beside them; and no service may ever
-have taken more than {mib} MiB, of which the most is told. Two heartbeats are {seconds} seconds.
+a broker; and the ranges in the ledger are compared with the sums beside them. No service that is
+there at the end may ever have taken more than {mib} MiB of memory, nor any slot of a consumer, what
+it shares with other slots included; the most of services and of slots is told. Two heartbeats are
+{seconds} seconds.
 
 | fault | must hold | seen | test |
 | --- | --- | --- | --- |

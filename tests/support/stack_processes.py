@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ops.child_process import die_with_parent
+from ops.child_process import descendants, die_with_parent
 from ops.rabbitmq_programs import TREE_VARIABLE
 from protocol.settings import AMQP_URL_VARIABLE
 from tests.support.stack_terminal import Terminal
@@ -127,9 +127,12 @@ class Program:
     @property
     def peak_mib(self) -> int:
         """The most memory that it has ever had, without its children."""
-        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
-        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-        return int(line.split()[1]) // 1024
+        return _peak_mib(self.pid)
+
+    @property
+    def children_peak_mib(self) -> int:
+        """The most that one of its children has ever had, or one of theirs, of those that live."""
+        return max((_peak_mib(child.pid) for child in descendants(self.pid)), default=0)
 
     @property
     def stopped(self) -> bool:
@@ -161,6 +164,16 @@ class Program:
         """End it as a power cut would."""
         self.process.kill()
         self.process.wait()
+
+
+def _peak_mib(pid: int) -> int:
+    """Return the most memory that a process has ever had, shared pages too; 0 once it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    lines = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return max((int(line.split()[1]) // 1024 for line in lines), default=0)
 
 
 def _at_start(terminal: Terminal | None) -> Callable[[], None]:

@@ -29,6 +29,8 @@ from tests.support.stack_terminal import Terminal
 
 PLUGIN = Path(__file__).parent / "stack_plugin"
 PEAK_MIB = 256
+"""The most memory that a service, a command or a slot may ever have had."""
+
 TABLES = ("store", "runs", "cells", "segments", "history", "failures")
 
 
@@ -45,8 +47,9 @@ class Site:
         Of the environment of what is started from now on.
     answers
         A few words about every run whose answer was right.
-    peak_mib
-        The most memory that one of its programs had by then, which must never be much.
+    peak_mib, slot_peak_mib
+        The most memory that one of its programs had by then, and one of their children, which are
+        slots or what these are forked from; of those that still ran. It must never be much.
     """
 
     def __init__(self, broker: Broker, folder: Path) -> None:
@@ -56,7 +59,7 @@ class Site:
         self.variables: dict[str, str] = {}
         self.programs: list[Program] = []
         self.answers: list[str] = []
-        self.peak_mib = 0
+        self.peak_mib = self.slot_peak_mib = 0
         # Killed processes leave what they had there; the path of a Unix socket must be short.
         self._temporary = tempfile.TemporaryDirectory(prefix="mc-")
 
@@ -164,13 +167,17 @@ class Site:
         assert (result["run"], result["state"]) == (job.run, "finished")
         assert result["digest"] == job.digest
         self.assert_every_block_counts_once(job)
-        self.peak_mib = max([self.peak_mib, *(p.peak_mib for p in self.programs if p.running)])
-        assert self.peak_mib <= PEAK_MIB
+        self._assert_memory_is_bounded()
         blocks = job.definition.blocks * len(job.definition.cells)
         self.answers.append(
             f"{blocks} blocks once, digest {job.digest[:8]}, in {ended.seconds:.1f} s"
         )
         return result
+
+    @property
+    def memory(self) -> str:
+        """Tell the most memory that was seen."""
+        return f"{self.peak_mib} MiB, slots {self.slot_peak_mib} MiB"
 
     def close(self) -> None:
         """Kill what still runs, by its pid."""
@@ -185,6 +192,12 @@ class Site:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _assert_memory_is_bounded(self) -> None:
+        running = [program for program in self.programs if program.running]
+        self.peak_mib = max([self.peak_mib, *(p.peak_mib for p in running)])
+        self.slot_peak_mib = max([self.slot_peak_mib, *(p.children_peak_mib for p in running)])
+        assert max(self.peak_mib, self.slot_peak_mib) <= PEAK_MIB, self.memory
 
     def _service(
         self, options: tuple[str, ...], broker: Broker | None, more: Mapping[str, str]
