@@ -6,6 +6,7 @@ Also what happens to runs when the store is one that an operator restored from a
 import shutil
 import signal
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 
@@ -13,15 +14,19 @@ import pika
 import pytest
 
 from protocol.messages import Partial, decode
-from protocol.settings import Broker
+from protocol.settings import HEARTBEAT_SECONDS, Broker
 from protocol.topology import RESULTS, partial_key
-from tests.support.fault_table import ANSWER, REFUSED
+from tests.support.fault_table import ANSWER, GOES_ON, MOVES, REFUSED
 from tests.support.stack_jobs import asian, pi
 from tests.support.stack_processes import Service, eventually
 from tests.support.stack_site import Site
 
+BEATS = 2 * HEARTBEAT_SECONDS
 QUICK = 2
 """Seconds between AMQP heartbeats: the broker gives a silent peer up after twice that."""
+
+ACTIVE, EPOCH = "montemq_aggregator_active", "montemq_store_epoch"
+BY_ANOTHER = "another aggregator has taken the store"
 
 
 def stands_by(aggregator: Service) -> None:
@@ -31,18 +36,25 @@ def stands_by(aggregator: Service) -> None:
     assert "standby" in body
     assert aggregator.http("/healthz")[0] == 200
     assert aggregator.http("/api/runs")[0] == 503
+    assert aggregator.metric(ACTIVE) == 0
 
 
-def takes_over(aggregator: Service) -> None:
-    eventually(lambda: aggregator.http("/readyz")[0] == 200, "the standby takes over", 20)
+def takes_over(site: Site, aggregator: Service) -> str:
+    """Wait until it has; return what its metrics say."""
+    eventually(lambda: aggregator.http("/readyz")[0] == 200, "the standby takes over", BEATS)
+    assert aggregator.metric(ACTIVE) == 1
+    assert aggregator.metric(EPOCH) == epoch(site) == 2
+    return f"{ACTIVE} of the standby 0 → 1; {EPOCH} 1 → 2"
 
 
 def epoch(site: Site) -> int:
     return int(site.rows("SELECT epoch FROM store")[0][0])
 
 
-@pytest.mark.fault("Two aggregators, and SIGKILL of the active one", ANSWER)
-def test_a_second_aggregator_stands_by_and_takes_over_when_the_first_is_killed(site: Site) -> None:
+@pytest.mark.fault("Two aggregators, and SIGKILL of the active one", ANSWER, GOES_ON, MOVES)
+def test_a_second_aggregator_stands_by_and_takes_over_when_the_first_is_killed(
+    site: Site, seen: Callable[[str], None]
+) -> None:
     first, consumer = site.aggregator(), site.consumer()
     first.ready()
     consumer.ready()
@@ -51,20 +63,19 @@ def test_a_second_aggregator_stands_by_and_takes_over_when_the_first_is_killed(s
     job = asian("taken-over")
     run = site.run(job, "--chunk-blocks", "2")
     site.reached(job, 0.2)
-    assert epoch(site) == 1
+    assert first.metric(EPOCH) == epoch(site) == 1
     assert second.http("/readyz")[0] == 503
     first.kill()
-    takes_over(second)
-    site.assert_answer(job, run.wait())
-    assert epoch(site) == 2
-    assert second.metric("montemq_store_epoch") == 2
+    seen(takes_over(site, second))
+    site.assert_answer(job, run.wait(BEATS))
 
 
 @pytest.mark.fault(
-    "Two aggregators, and SIGSTOP of the active one before its commit", ANSWER, "it writes no more"
+    "Two aggregators, and SIGSTOP of the active one before its commit",
+    *(ANSWER, GOES_ON, MOVES, "it writes no more"),
 )
 def test_an_aggregator_that_was_stopped_replaced_and_woken_again_exits_without_having_written(
-    site: Site,
+    site: Site, seen: Callable[[str], None]
 ) -> None:
     quick = replace(site.broker, heartbeat=QUICK)
     first, consumer = site.aggregator(broker=quick), site.consumer()
@@ -75,37 +86,47 @@ def test_an_aggregator_that_was_stopped_replaced_and_woken_again_exits_without_h
     job = asian("woken-again")
     run = site.run(job, "--chunk-blocks", "1")
     site.reached(job, 0.2)
+    assert first.metric(EPOCH) == 1
     with closing(sqlite3.connect(site.store, isolation_level=None)) as database:
         # A batch is on its way to the store, and has not got there.
         database.execute("BEGIN IMMEDIATE")
         first.send(signal.SIGSTOP)
-    takes_over(second)
-    site.assert_answer(job, run.wait())
+    seen(takes_over(site, second))
+    site.assert_answer(job, run.wait(BEATS))
     before = site.contents()
     first.send(signal.SIGCONT)
     ended = first.wait()
     assert ended.code == 1
-    assert "another aggregator has taken the store" in ended.err.splitlines()[-1]
+    assert BY_ANOTHER in ended.err.splitlines()[-1]
     assert site.contents() == before
     assert second.http("/readyz")[0] == 200
     assert epoch(site) == 2
 
 
-@pytest.mark.fault("Two aggregators, and SIGSTOP of the active one at rest", "it writes no more")
+@pytest.mark.fault(
+    "Two aggregators, and SIGSTOP of the active one at rest",
+    *(ANSWER, GOES_ON, MOVES, "it writes no more"),
+)
 def test_an_aggregator_that_slept_while_nothing_happened_exits_as_well_when_it_was_replaced(
-    site: Site,
+    site: Site, seen: Callable[[str], None]
 ) -> None:
     quick = replace(site.broker, heartbeat=QUICK)
     first = site.aggregator(broker=quick)
     first.ready()
     second = site.aggregator(broker=quick)
     stands_by(second)
+    assert first.metric(EPOCH) == 1
+    site.consumer().ready()
     first.send(signal.SIGSTOP)
-    takes_over(second)
+    seen(takes_over(site, second))
+    job = pi("after-a-sleep", blocks=40)
+    site.assert_answer(job, site.run(job).wait(BEATS))
+    before = site.contents()
     first.send(signal.SIGCONT)
     ended = first.wait()
     assert ended.code == 1
-    assert "another aggregator has taken the store" in ended.err.splitlines()[-1]
+    assert BY_ANOTHER in ended.err.splitlines()[-1]
+    assert site.contents() == before
 
 
 def test_an_aggregator_with_another_store_refuses_to_start_unless_it_is_told_to_adopt(
@@ -141,9 +162,9 @@ def test_an_aggregator_with_another_store_refuses_to_start_unless_it_is_told_to_
     assert (ended.code, ended.json["digest"]) == (0, job.digest)
 
 
-@pytest.mark.fault("The store is restored from an old copy", ANSWER, REFUSED)
+@pytest.mark.fault("The store is restored from an old copy", ANSWER, GOES_ON, MOVES, REFUSED)
 def test_partials_from_before_a_restore_are_refused_when_the_run_id_has_another_definition(
-    site: Site, broker: Broker
+    site: Site, broker: Broker, seen: Callable[[str], None]
 ) -> None:
     aggregator, copy = site.aggregator(), site.folder / "copy.sqlite"
     aggregator.ready()
@@ -155,6 +176,7 @@ def test_partials_from_before_a_restore_are_refused_when_the_run_id_has_another_
     aggregator.ready()
     consumer.ready()
     old = pi("same-id", seed=1, blocks=64)
+    name = 'montemq_messages_rejected_total{reason="wrong_definition"}'
     with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
         channel = connection.channel()
         tapped = channel.queue_declare("", exclusive=True).method.queue
@@ -171,6 +193,7 @@ def test_partials_from_before_a_restore_are_refused_when_the_run_id_has_another_
         run = site.run(new, "--chunk-blocks", "8")
         run.says("no consumer is live")
         eventually(lambda: site.rows("SELECT 1 FROM runs"), "the run is declared again")
+        assert aggregator.metric(name) == 0
         replayed = 0
         for method, properties, body in channel.consume(tapped, inactivity_timeout=1):
             if method is None:
@@ -183,13 +206,13 @@ def test_partials_from_before_a_restore_are_refused_when_the_run_id_has_another_
                 break
         channel.cancel()
     assert replayed == 8
-    name = 'montemq_messages_rejected_total{reason="wrong_definition"}'
     eventually(lambda: aggregator.metric(name) == 8, "all are refused")
+    seen("montemq_messages_rejected_total 0 → 8")
     assert site.samples("same-id") == 0
     assert site.rows("SELECT * FROM segments") == []
-    site.consumer().ready()
     assert new.digest != old.digest
-    site.assert_answer(new, run.wait())
+    site.consumer().ready()
+    site.assert_answer(new, run.wait(BEATS))
 
 
 def restore(site: Site, copy: object) -> None:
