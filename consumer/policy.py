@@ -99,7 +99,8 @@ class Policy:
 
     def suspension(self, now: float) -> Suspension | None:
         """Return why no chunk starts, None where nothing keeps it from starting."""
-        holding = self.reasons | ({Suspension.FAILURES} if self._rests.agent_rests(now) else set())
+        rests = self._rests.agent_rests(now) or self._roster.pauses(now)
+        holding = self.reasons | ({Suspension.FAILURES} if rests else set())
         return next((reason for reason in Suspension if reason in holding), None)
 
     def handle(self, event: e.Event, now: float) -> list[e.Action]:

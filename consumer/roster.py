@@ -80,6 +80,10 @@ class Roster:
         """Which ones have a process."""
         return [slot.number for slot in self._slots if slot.state is not _State.DOWN]
 
+    def pauses(self, now: float) -> bool:
+        """Say whether every slot is down after crashes in a row, and may not start again yet."""
+        return all(s.state is _State.DOWN and now < s.start_at for s in self._slots)
+
     def start_due(self, now: float) -> list[int]:
         """Mark as starting, and return, the slots that are down and may start again."""
         due = [s for s in self._slots if s.state is _State.DOWN and s.start_at <= now]

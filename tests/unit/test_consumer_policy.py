@@ -242,6 +242,20 @@ def test_a_slot_that_keeps_crashing_starts_after_growing_pauses(driver: Driver) 
     assert pauses == [0.0, 1.0, 2.0, 4.0]
 
 
+def test_a_consumer_tells_that_it_rests_while_none_of_its_slots_may_start_again() -> None:
+    driver = Driver(2)
+    driver.connect()
+
+    def suspension_after_crash_of(slot: int) -> Suspension | None:
+        driver.send(e.SlotCrashed(slot, "exit code 1"))
+        return driver.policy.suspension(driver.now)
+
+    assert [suspension_after_crash_of(slot) for slot in (0, 0, 1)] == [None, None, None]
+    assert suspension_after_crash_of(1) is Suspension.FAILURES
+    driver.pass_time(1.0)
+    assert driver.policy.suspension(driver.now) is None
+
+
 def fail(driver: Driver, *chunks: Chunk) -> list[e.Action]:
     """Let chunks start and fail, one after the other; return what the last one led to."""
     actions: list[e.Action] = []
