@@ -19,12 +19,10 @@ from aggregator.store.sqlite import StaleEpochError, Store
 from aggregator.watch import Watch
 from aggregator.web.app import serve_http
 from protocol.errors import BrokerError, LockedError, StoreError
-from protocol.settings import RETRY_SECONDS, Broker
+from protocol.settings import LONGEST_RETRY_SECONDS, RETRY_SECONDS, Broker
 from protocol.tls import TlsFiles
 
 log = logging.getLogger("montemq.aggregator")
-
-MAX_BACKOFF_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ class Aggregator:
                 if not ready:
                     raise
                 self._stand_by("broker" if isinstance(error, BrokerError) else "store")
-                delay = min(MAX_BACKOFF_SECONDS, RETRY_SECONDS * 2**failures)
+                delay = min(LONGEST_RETRY_SECONDS, RETRY_SECONDS * 2**failures)
                 delay *= random.uniform(0.5, 1.0)  # noqa: S311 - jitter
                 failures = min(failures + 1, 10)
                 log.warning("%s; trying again in %.1f s", error, delay)

@@ -19,8 +19,8 @@ from consumer.roster import Roster
 from consumer.tally import Tally
 from protocol.messages import FailureKind, Suspension, encode
 from protocol.sentences import counted
+from protocol.settings import LONGEST_RETRY_SECONDS
 
-LONGEST_REFUSAL = 30.0
 MAX_HELD = 4
 """Chunks of resting runs that are kept, per slot, before nothing more is consumed."""
 MAX_UNSUPPORTED = 1000
@@ -368,7 +368,7 @@ class Policy:
 
     def _on_refused(self, job: Job, now: float) -> None:
         job.refusals += 1
-        job.retry_at = now + min(2.0 ** (job.refusals - 2), LONGEST_REFUSAL)
+        job.retry_at = now + min(2.0 ** (job.refusals - 2), LONGEST_RETRY_SECONDS)
         self._unsent.append(job)
         if job.refusals == 1:
             self._note("the broker refused a result; it is published again until it is taken")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from consumer.job import Job
 
-LONGEST_PAUSE = 60.0
+LONGEST_PAUSE = 16.0
 
 
 class _State(Enum):

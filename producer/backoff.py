@@ -3,9 +3,7 @@
 import asyncio
 import random
 
-from protocol.settings import RETRY_SECONDS
-
-MAX_BACKOFF_SECONDS = 15.0
+from protocol.settings import LONGEST_RETRY_SECONDS, RETRY_SECONDS
 
 
 class Backoff:
@@ -20,6 +18,6 @@ class Backoff:
 
     async def sleep(self) -> None:
         """Wait after a failure."""
-        delay = min(MAX_BACKOFF_SECONDS, RETRY_SECONDS * 2 ** min(self._failures, 10))
+        delay = min(LONGEST_RETRY_SECONDS, RETRY_SECONDS * 2 ** min(self._failures, 10))
         self._failures += 1
         await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter

@@ -24,10 +24,9 @@ from protocol.amqp_pika_errors import translated
 from protocol.errors import BrokerError, ConnectionLostError
 from protocol.messages import CONTENT_TYPE
 from protocol.receipts import Receipts
-from protocol.settings import CONNECT_SECONDS, RETRY_SECONDS, Broker
+from protocol.settings import CONNECT_SECONDS, LONGEST_RETRY_SECONDS, RETRY_SECONDS, Broker
 from protocol.topology import subscription
 
-LONGEST_RETRY_SECONDS = 30.0
 LATE_ACK_SECONDS = 0.02
 """How long an acknowledgement may wait for those of older deliveries, to go with them."""
 

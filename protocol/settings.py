@@ -17,6 +17,9 @@ MAX_HEARTBEAT_SECONDS = 60
 CONNECT_SECONDS = 5.0
 RETRY_SECONDS = 2.0
 """How often a lock is tried again, and the base of every reconnection back-off."""
+LONGEST_RETRY_SECONDS = 15.0
+"""The longest pause between attempts to reconnect: work goes on two heartbeats after the cause of a
+loss is gone."""
 
 _RULE = (
     "the AMQP address must read amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps://, "

@@ -14,10 +14,11 @@ from protocol.definition import Lane
 from protocol.settings import HEARTBEAT_SECONDS, Broker
 from protocol.topology import DEAD_QUEUE, RESULTS, RESULTS_QUEUE, WORK, work_key, work_queue
 from tests.support.alarm import disk_alarm, memory_alarm
-from tests.support.fault_table import ANSWER, GOES_ON
+from tests.support.fault_table import ANSWER, GOES_ON, MOVES
 from tests.support.real_broker import reset, waiting
 from tests.support.stack_hostile import Hostile, send
 from tests.support.stack_jobs import GateJob, gate, pi
+from tests.support.stack_metrics import ACTIVE, LIVE, RECONNECTIONS, becomes, reconnected
 from tests.support.stack_processes import Program, Service, eventually
 from tests.support.stack_site import Site
 
@@ -27,6 +28,10 @@ QUEUE = work_queue("default", Lane.NORMAL)
 KEY = work_key("default", Lane.NORMAL)
 RETRY_AFTER = "dead_letter_worker_publisher_confirm_timeout"
 THREE_MINUTES = 180_000
+RARE = 6
+"""So many attempts in a row have failed when the pauses between them are the longest."""
+
+BLOCKED = "montemq_aggregator_blocked"
 ALARMS = {"disk": disk_alarm, "memory": memory_alarm}
 
 Alarm = Callable[[PrivateBroker], AbstractContextManager[None]]
@@ -42,23 +47,26 @@ def half_done(site: Site, run: str) -> tuple[Service, Service, GateJob, Program]
     program = site.run(job, "--chunk-blocks", "1")
     site.reached(job, 8 / 64)
     eventually(job.waiting, "a block waits")
+    becomes(aggregator, LIVE, 1)
+    assert aggregator.metric(RECONNECTIONS) == 0
     return aggregator, consumer, job, program
 
 
 @pytest.mark.slow
-@pytest.mark.fault("The broker raises its {alarm} alarm", ANSWER, GOES_ON)
+@pytest.mark.fault("The broker raises its {alarm} alarm", ANSWER, GOES_ON, MOVES)
 @pytest.mark.parametrize("alarm", ALARMS)
 def test_an_alarm(site: Site, private_broker: PrivateBroker, alarm: str, seen: Seen) -> None:
     aggregator, _, job, run = half_done(site, f"{alarm}-alarm")
+    assert aggregator.metric(BLOCKED) == 0
     with ALARMS[alarm](private_broker):
         job.open()
-        eventually(lambda: aggregator.metric("montemq_aggregator_blocked") == 1, "it is blocked")
+        becomes(aggregator, BLOCKED, 1)
         merged = site.samples(job.run)
         assert run.running
     site.assert_answer(job, run.wait(BEATS))
     assert merged < job.samples
-    eventually(lambda: aggregator.metric("montemq_aggregator_blocked") == 0, "that is over")
-    seen("montemq_aggregator_blocked 0 → 1 → 0")
+    becomes(aggregator, BLOCKED, 0)
+    seen(f"{BLOCKED} 0 → 1 → 0")
 
 
 @contextmanager
@@ -70,10 +78,11 @@ def unbound(site: Site, exchange: str, key: str, queue: str) -> Iterator[None]:
     assert site.command("broker", "init").code == 0
 
 
-@pytest.mark.fault("The binding of the work queue is missing", ANSWER, GOES_ON)
+@pytest.mark.fault("The binding of the work queue is missing", ANSWER, GOES_ON, MOVES)
 def test_a_missing_binding_for_chunks(site: Site, seen: Seen) -> None:
     aggregator, _, job, run = half_done(site, "unbound-chunks")
     name = "montemq_producer_chunks_returned_total"
+    assert aggregator.metric(name) == 0
     with unbound(site, WORK, KEY, QUEUE):
         job.open()
         eventually(lambda: aggregator.metric(name) > 0, "chunks come back")
@@ -82,7 +91,7 @@ def test_a_missing_binding_for_chunks(site: Site, seen: Seen) -> None:
     seen(f"{name} 0 → {aggregator.metric(name):.0f}")
 
 
-@pytest.mark.fault("The binding of the queue of results is missing", ANSWER, GOES_ON)
+@pytest.mark.fault("The binding of the queue of results is missing", ANSWER, GOES_ON, MOVES)
 def test_a_missing_binding_for_results(site: Site, seen: Seen) -> None:
     aggregator, consumer, job, run = half_done(site, "unbound-results")
     name = "montemq_merged_samples_total"
@@ -97,7 +106,7 @@ def test_a_missing_binding_for_results(site: Site, seen: Seen) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.fault("The broker is killed and its disk wiped", ANSWER, GOES_ON)
+@pytest.mark.fault("The broker is killed and its disk wiped", ANSWER, GOES_ON, MOVES)
 def test_a_wiped_broker(site: Site, private_broker: PrivateBroker, seen: Seen) -> None:
     aggregator, _, job, run = half_done(site, "wiped-broker")
     private_broker.wipe()
@@ -105,9 +114,24 @@ def test_a_wiped_broker(site: Site, private_broker: PrivateBroker, seen: Seen) -
     private_broker.restart()
     assert site.command("broker", "init").code == 0
     site.assert_answer(job, run.wait(BEATS))
-    name = "montemq_host_reconnections_total"
-    eventually(lambda: aggregator.metric(name) > 0, "the consumer tells of it")
-    seen(f"{name} 0 → {aggregator.metric(name):.0f}")
+    seen(reconnected(aggregator))
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    "The broker is killed and away until all try again as rarely as they do", ANSWER, GOES_ON, MOVES
+)
+def test_a_broker_that_is_long_away(site: Site, private_broker: PrivateBroker, seen: Seen) -> None:
+    aggregator, _, job, run = half_done(site, "long-away")
+    private_broker.persist()
+    private_broker.kill()
+    job.open()
+    eventually(lambda: aggregator.err.count("trying again") == RARE, "it tries rarely", 100)
+    assert aggregator.metric(ACTIVE) == 0
+    private_broker.restart()
+    site.assert_answer(job, run.wait(BEATS))
+    assert aggregator.metric(ACTIVE) == 1
+    seen(f"{ACTIVE} 1 → 0 → 1; {reconnected(aggregator)}")
 
 
 @contextmanager
@@ -129,7 +153,7 @@ def full_soon(node: PrivateBroker, length: int) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.fault("SIGSTOP of the broker until everybody has given it up", ANSWER, GOES_ON)
+@pytest.mark.fault("SIGSTOP of the broker until everybody has given it up", ANSWER, GOES_ON, MOVES)
 def test_a_broker_that_sleeps(site: Site, private_broker: PrivateBroker, seen: Seen) -> None:
     quick = replace(site.broker, heartbeat=QUICK)
     aggregator, consumer = site.aggregator(broker=quick), site.consumer(broker=quick)
@@ -147,12 +171,12 @@ def test_a_broker_that_sleeps(site: Site, private_broker: PrivateBroker, seen: S
         os.kill(private_broker.pid, signal.SIGCONT)
     job.open()
     site.assert_answer(job, run.wait(BEATS))
-    name = "montemq_host_reconnections_total"
-    eventually(lambda: aggregator.metric(name) > 0, "the consumer tells of it")
-    seen(f"{name} 0 → {aggregator.metric(name):.0f}")
+    seen(reconnected(aggregator))
 
 
-@pytest.mark.fault("The dead-letter queue is full while hostile chunks die", ANSWER, "none is lost")
+@pytest.mark.fault(
+    "The dead-letter queue is full while hostile chunks die", ANSWER, MOVES, "none is lost"
+)
 def test_a_full_queue_of_dead_letters(
     site: Site, private_broker: PrivateBroker, broker: Broker, seen: Seen
 ) -> None:

@@ -1,0 +1,21 @@
+"""What a test waits for in the metrics of an aggregator, as an operator would see it."""
+
+from tests.support.stack_processes import Service, eventually
+
+ACTIVE = "montemq_aggregator_active"
+LIVE = "montemq_live_consumers"
+RECONNECTIONS = "montemq_host_reconnections_total"
+
+
+def becomes(aggregator: Service, name: str, value: float) -> None:
+    """Wait until a metric has a value."""
+    eventually(
+        lambda: aggregator.metric(name) == value,
+        lambda: f"{name} is {value:g}, not {aggregator.metric(name):g}",
+    )
+
+
+def reconnected(aggregator: Service) -> str:
+    """Wait until consumers have told that they connected anew; return what is seen."""
+    eventually(lambda: aggregator.metric(RECONNECTIONS) > 0, f"{RECONNECTIONS} grows")
+    return f"{RECONNECTIONS} 0 → {aggregator.metric(RECONNECTIONS):.0f}"
