@@ -18,6 +18,7 @@ from protocol.settings import HEARTBEAT_SECONDS, Broker
 from protocol.topology import RESULTS, partial_key
 from tests.support.fault_table import ANSWER, GOES_ON, MOVES, REFUSED
 from tests.support.stack_jobs import asian, pi
+from tests.support.stack_metrics import ACTIVE, becomes
 from tests.support.stack_processes import Service, eventually
 from tests.support.stack_site import Site
 
@@ -25,7 +26,7 @@ BEATS = 2 * HEARTBEAT_SECONDS
 QUICK = 2
 """Seconds between AMQP heartbeats: the broker gives a silent peer up after twice that."""
 
-ACTIVE, EPOCH = "montemq_aggregator_active", "montemq_store_epoch"
+EPOCH = "montemq_store_epoch"
 BY_ANOTHER = "another aggregator has taken the store"
 
 
@@ -206,7 +207,7 @@ def test_partials_from_before_a_restore_are_refused_when_the_run_id_has_another_
                 break
         channel.cancel()
     assert replayed == 8
-    eventually(lambda: aggregator.metric(name) == 8, "all are refused")
+    becomes(aggregator, name, 8)
     seen("montemq_messages_rejected_total 0 → 8")
     assert site.samples("same-id") == 0
     assert site.rows("SELECT * FROM segments") == []

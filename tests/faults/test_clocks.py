@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from protocol.settings import HEARTBEAT_SECONDS
-from tests.support.fault_table import ANSWER, GOES_ON
+from tests.support.fault_table import ANSWER, GOES_ON, MOVES
 from tests.support.stack_jobs import gate
 from tests.support.stack_processes import eventually
 from tests.support.stack_site import Site
@@ -35,7 +35,7 @@ def jumping(folder: Path) -> tuple[str, Callable[[float], None]]:
 
 @pytest.mark.slow
 @pytest.mark.fault(
-    "The clock jumps by {seconds:+,} s, and the aggregator is killed", ANSWER, GOES_ON
+    "The clock jumps by {seconds:+,} s, and the aggregator is killed", ANSWER, GOES_ON, MOVES
 )
 @pytest.mark.parametrize("seconds", [-3_600, 86_400])
 def test_the_clock_jumps(site: Site, seconds: int, seen: Callable[[str], None]) -> None:

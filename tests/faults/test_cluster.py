@@ -5,17 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from protocol.settings import HEARTBEAT_SECONDS
 from tests.conftest import require_rabbitmq
 from tests.support.cluster import cluster
-from tests.support.fault_table import ANSWER, GOES_ON
+from tests.support.fault_table import ANSWER, GOES_ON, MOVES
 from tests.support.real_broker import waiting
 from tests.support.stack_jobs import asian
+from tests.support.stack_metrics import LIVE, RECONNECTIONS, becomes, reconnected
 from tests.support.stack_processes import eventually
 from tests.support.stack_site import Site
 
+BEATS = 2 * HEARTBEAT_SECONDS
+
 
 @pytest.mark.slow
-@pytest.mark.fault("The node of three dies that all are connected to", ANSWER, GOES_ON)
+@pytest.mark.fault("The node of three dies that all are connected to", ANSWER, GOES_ON, MOVES)
 @pytest.mark.timeout(300)
 def test_a_run_goes_on_with_the_same_digest_when_the_node_dies_that_all_are_connected_to(
     tmp_path: Path, seen: Callable[[str], None]
@@ -27,15 +31,17 @@ def test_a_run_goes_on_with_the_same_digest_when_the_node_dies_that_all_are_conn
         aggregator.ready()
         consumer.ready()
         job = asian("a-node-dies", blocks=800)
+        becomes(aggregator, LIVE, 1)
+        assert aggregator.metric(RECONNECTIONS) == 0
         run = site.run(job, "--chunk-blocks", "2")
         site.reached(job, 0.2)
         nodes.nodes[0].kill()
-        site.assert_answer(job, run.wait(90))
+        site.assert_answer(job, run.wait(BEATS))
         # Work goes on without that node, for what is new as well.
         second = asian("after-it", seed=2, blocks=40)
-        site.assert_answer(second, site.run(second).wait(60))
+        site.assert_answer(second, site.run(second).wait(BEATS))
         nodes.nodes[0].restart()
         third = asian("with-it-again", seed=3, blocks=40)
-        site.assert_answer(third, site.run(third).wait(60))
+        site.assert_answer(third, site.run(third).wait(BEATS))
         eventually(lambda: waiting(nodes.nodes[0].broker, "mc.results.q") == 0, "all is merged")
-        seen("; ".join(site.answers))
+        seen("; ".join([reconnected(aggregator), *site.answers, site.memory]))

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,15 +15,22 @@ import pytest
 from ops.child_process import descendants
 from ops.private_broker import LOOPBACK, PrivateBroker
 from protocol.definition import Lane
-from protocol.settings import Broker
+from protocol.origin import host_name
+from protocol.settings import HEARTBEAT_SECONDS, Broker
 from protocol.topology import topology, work_queue
-from tests.support.fault_table import ANSWER
+from tests.support.fault_table import ANSWER, GOES_ON, MOVES
 from tests.support.stack_jobs import asian, gate, pi
+from tests.support.stack_metrics import LIVE, RECONNECTIONS, becomes, reconnected
 from tests.support.stack_processes import Service, eventually
 from tests.support.stack_proxy import proxy
 from tests.support.stack_site import Site
 
+BEATS = 2 * HEARTBEAT_SECONDS
 QUEUE = work_queue("default", Lane.NORMAL)
+SLOTS = "montemq_live_slots"
+CRASHES = 'montemq_failures_total{kind="crash"}'
+
+Seen = Callable[[str], None]
 
 
 def waiting_in(broker: Broker, queue: str) -> int:
@@ -32,52 +40,62 @@ def waiting_in(broker: Broker, queue: str) -> int:
 
 
 @pytest.mark.fault(
-    "SIGTERM of a consumer while its slots compute", ANSWER, "nothing is computed twice"
+    "SIGTERM of a consumer while its slots compute",
+    *(ANSWER, GOES_ON, MOVES, "nothing is computed twice"),
 )
-def test_sigterm_lets_the_running_chunk_finish_and_gives_back_the_rest(site: Site) -> None:
+def test_sigterm_lets_the_running_chunk_finish_and_gives_back_the_rest(
+    site: Site, seen: Seen
+) -> None:
     aggregator, consumer = site.aggregator(), site.consumer(slots=2)
     aggregator.ready()
     consumer.ready()
     job = gate("drained", site.folder)
     run = site.run(job, "--chunk-blocks", "1")
     eventually(lambda: len(job.waiting()) == 2, "both slots compute")
+    becomes(aggregator, SLOTS, 2)
     consumer.send(signal.SIGTERM)
     consumer.says("draining")
-    eventually(
-        lambda: aggregator.metric("montemq_live_slots") == 0, "the aggregator knows that it drains"
-    )
+    becomes(aggregator, SLOTS, 0)
     assert consumer.running
     job.open()
     assert consumer.wait().code == 0
     eventually(lambda: site.samples(job.run) == 2 * 512, "both chunks are merged")
     assert len(job.waiting()) == 2  # and nothing else was begun
     site.consumer().ready()
-    site.assert_answer(job, run.wait())
+    site.assert_answer(job, run.wait(BEATS))
+    becomes(aggregator, SLOTS, 1)
+    seen(f"{SLOTS} 2 → 0 → 1")
     # Merged once and acknowledged: nothing was computed a second time.
     assert aggregator.metric('montemq_results_total{outcome="merged"}') == 64
     assert aggregator.metric('montemq_results_total{outcome="duplicate"}') == 0
     eventually(lambda: waiting_in(site.broker, QUEUE) == 0, "no chunk is left")
 
 
-@pytest.mark.fault("SIGINT of a consumer, twice", ANSWER)
-def test_a_second_signal_does_not_wait_for_the_running_chunk(site: Site) -> None:
-    site.aggregator().ready()
-    consumer = site.consumer()
+@pytest.mark.fault("SIGINT of a consumer, twice", ANSWER, GOES_ON, MOVES)
+def test_a_second_signal_does_not_wait_for_the_running_chunk(site: Site, seen: Seen) -> None:
+    aggregator, consumer = site.aggregator(), site.consumer()
+    aggregator.ready()
     consumer.ready()
     job = gate("stopped", site.folder)
     run = site.run(job, "--chunk-blocks", "1")
     eventually(job.waiting, "the slot computes")
+    becomes(aggregator, LIVE, 1)
     consumer.send(signal.SIGINT)
     consumer.says("draining")
     consumer.send(signal.SIGINT)
     assert consumer.wait().code == 0
+    becomes(aggregator, LIVE, 0)
     job.open()
     site.consumer().ready()
-    site.assert_answer(job, run.wait())
+    site.assert_answer(job, run.wait(BEATS))
+    becomes(aggregator, LIVE, 1)
+    seen(f"{LIVE} 1 → 0 → 1")
 
 
-@pytest.mark.fault("SIGKILL of a slot while it computes", ANSWER)
-def test_a_slot_that_is_killed_takes_neither_its_agent_nor_its_chunk_along(site: Site) -> None:
+@pytest.mark.fault("SIGKILL of a slot while it computes", ANSWER, GOES_ON, MOVES)
+def test_a_slot_that_is_killed_takes_neither_its_agent_nor_its_chunk_along(
+    site: Site, seen: Seen
+) -> None:
     aggregator, consumer = site.aggregator(), site.consumer()
     aggregator.ready()
     consumer.ready()
@@ -86,23 +104,26 @@ def test_a_slot_that_is_killed_takes_neither_its_agent_nor_its_chunk_along(site:
     eventually(job.waiting, "the slot computes")
     (slot,) = job.waiting()
     assert slot in [process.pid for process in descendants(consumer.pid)]
+    assert aggregator.metric(CRASHES) == 0
     os.kill(slot, signal.SIGKILL)
     consumer.says("killed by SIGKILL")
-    eventually(
-        lambda: aggregator.metric('montemq_failures_total{kind="crash"}') == 1, "it is counted"
-    )
+    becomes(aggregator, CRASHES, 1)
+    seen(f"{CRASHES} 0 → 1")
     job.open()
-    site.assert_answer(job, run.wait())
+    site.assert_answer(job, run.wait(BEATS))
     assert consumer.running
 
 
-@pytest.mark.fault("SIGKILL of a slot again and again", ANSWER)
+@pytest.mark.fault("SIGKILL of a slot again and again", ANSWER, GOES_ON, MOVES)
 def test_slots_that_die_again_and_again_start_after_growing_pauses_and_work_once_they_live(
-    site: Site,
+    site: Site, seen: Seen
 ) -> None:
-    site.aggregator().ready()
-    consumer = site.consumer()
+    aggregator, consumer = site.aggregator(), site.consumer()
+    aggregator.ready()
     consumer.ready()
+    rests = f'montemq_host_suspended_consumers{{host="{host_name()}",reason="failures"}}'
+    becomes(aggregator, LIVE, 1)
+    assert aggregator.metric(rests) == 0
     killed: set[int] = set()
 
     def dies() -> bool:
@@ -112,12 +133,15 @@ def test_slots_that_die_again_and_again_start_after_growing_pauses_and_work_once
         return "it starts again in 4 s" in consumer.err
 
     eventually(dies, "the pause has grown")
+    eventually(lambda: dies() and aggregator.metric(rests) == 1, "it tells that it rests")
     pauses = re.findall(r"it starts again in ([\d.]+) s", consumer.err)
-    assert pauses == ["0", "1", "2", "4"]  # however soon each was killed
-    assert len(killed) == 4
+    assert pauses[:4] == ["0", "1", "2", "4"]  # however soon each was killed
+    assert len(killed) == len(pauses)
     job = pi("after-crashes")
-    site.assert_answer(job, site.run(job).wait())
+    site.assert_answer(job, site.run(job).wait(BEATS))
     assert slots_of(consumer)
+    becomes(aggregator, rests, 0)
+    seen('montemq_host_suspended_consumers{reason="failures"} 0 → 1 → 0')
 
 
 def slots_of(consumer: Service) -> set[int]:
@@ -127,8 +151,8 @@ def slots_of(consumer: Service) -> set[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.fault("SIGSTOP of a slot while it computes", ANSWER)
-def test_a_slot_that_sleeps_keeps_its_chunk_from_nobody(site: Site) -> None:
+@pytest.mark.fault("SIGSTOP of a slot while it computes", ANSWER, GOES_ON, MOVES)
+def test_a_slot_that_sleeps_keeps_its_chunk_from_nobody(site: Site, seen: Seen) -> None:
     aggregator, consumer = site.aggregator(), site.consumer(slots=2)
     aggregator.ready()
     consumer.ready()
@@ -137,20 +161,23 @@ def test_a_slot_that_sleeps_keeps_its_chunk_from_nobody(site: Site) -> None:
     eventually(lambda: len(job.waiting()) == 2, "both slots compute")
     asleep = job.waiting()[0]
     os.kill(asleep, signal.SIGSTOP)
+    reissued = 'montemq_producer_chunks_reissued_total{reason="late"}'
+    assert aggregator.metric(reissued) == 0
     job.open()
-    site.assert_answer(job, run.wait())
-    assert aggregator.metric('montemq_producer_chunks_reissued_total{reason="late"}') > 0
+    site.assert_answer(job, run.wait(BEATS))
+    assert aggregator.metric(reissued) > 0
+    seen(f"{reissued} 0 → {aggregator.metric(reissued):.0f}")
     os.kill(asleep, signal.SIGCONT)
     consumer.send(signal.SIGTERM)
     assert consumer.wait().code == 0
 
 
-@pytest.mark.fault("SIGKILL of the process that slots are forked from", ANSWER)
+@pytest.mark.fault("SIGKILL of the process that slots are forked from", ANSWER, GOES_ON, MOVES)
 def test_a_consumer_goes_on_when_the_process_that_its_slots_are_forked_from_is_killed(
-    site: Site,
+    site: Site, seen: Seen
 ) -> None:
-    site.aggregator().ready()
-    consumer = site.consumer(slots=2)
+    aggregator, consumer = site.aggregator(), site.consumer(slots=2)
+    aggregator.ready()
     consumer.ready()
     job = gate("server-killed", site.folder)
     run = site.run(job, "--chunk-blocks", "1")
@@ -159,43 +186,56 @@ def test_a_consumer_goes_on_when_the_process_that_its_slots_are_forked_from_is_k
     # The parent is the second field after the name, which stands in parentheses.
     server = int(Path(f"/proc/{slot}/stat").read_text("utf-8").rpartition(")")[2].split()[1])
     assert server in [process.pid for process in descendants(consumer.pid)]
+    assert aggregator.metric(CRASHES) == 0
     os.kill(server, signal.SIGKILL)
     os.kill(slot, signal.SIGKILL)
     consumer.says("the process that slots are forked from is gone; starting another one")
     # The slot that was left computes on while another server loads, and a new one joins it.
     eventually(lambda: len(set(job.waiting()) - {slot, other}) == 1, "a new slot computes")
     assert other in job.waiting()
+    becomes(aggregator, CRASHES, 1)
+    seen(f"{CRASHES} 0 → 1")
     job.open()
-    site.assert_answer(job, run.wait())
+    site.assert_answer(job, run.wait(BEATS))
     assert consumer.running
     consumer.send(signal.SIGTERM)
     assert consumer.wait().code == 0
 
 
-@pytest.mark.fault("SIGKILL of a consumer while its slots compute", ANSWER, "no process is left")
+@pytest.mark.fault(
+    "SIGKILL of a consumer while its slots compute",
+    *(ANSWER, GOES_ON, MOVES, "no process is left"),
+)
 def test_an_agent_that_is_killed_leaves_no_process_behind_even_in_the_middle_of_a_chunk(
-    site: Site,
+    site: Site, seen: Seen
 ) -> None:
-    site.aggregator().ready()
-    consumer = site.consumer(slots=2)
+    aggregator, consumer = site.aggregator(), site.consumer(slots=2)
+    aggregator.ready()
     consumer.ready()
     job = gate("agent-killed", site.folder)
     run = site.run(job, "--chunk-blocks", "1")
     eventually(lambda: len(job.waiting()) == 2, "both slots compute")
     children = descendants(consumer.pid)
     assert set(job.waiting()) < {process.pid for process in children}
+    becomes(aggregator, LIVE, 1)
     consumer.kill()
     eventually(lambda: not any(child.alive() for child in children), "all children end")
+    becomes(aggregator, LIVE, 0)
     job.open()
     site.consumer().ready()
-    site.assert_answer(job, run.wait())
+    site.assert_answer(job, run.wait(BEATS))
+    becomes(aggregator, LIVE, 1)
+    seen(f"{LIVE} 1 → 0 → 1")
 
 
-@pytest.mark.fault("The broker is not there yet", ANSWER)
+@pytest.mark.fault("A consumer's broker is not there yet", ANSWER, GOES_ON, MOVES)
 def test_a_consumer_that_is_started_before_its_broker_waits_for_it_and_says_so_once(
-    site: Site, broker: Broker
+    site: Site, broker: Broker, seen: Seen
 ) -> None:
-    site.aggregator().ready()
+    aggregator = site.aggregator()
+    aggregator.ready()
+    job = pi("waited", blocks=4)
+    run = site.run(job)
     with socket.create_server((LOOPBACK, 0)) as closed:
         port = closed.getsockname()[1]
         closed.settimeout(40)
@@ -203,10 +243,12 @@ def test_a_consumer_that_is_started_before_its_broker_waits_for_it_and_says_so_o
         for _ in range(3):
             closed.accept()[0].close()
     assert consumer.err.count(f":{port}/: whoever answers there does not speak AMQP") == 1
+    run.says("no consumer is live")
+    assert aggregator.metric(LIVE) == 0
     with proxy(broker, port):
-        consumer.ready()
-        job = pi("waited", blocks=4)
-        site.assert_answer(job, site.run(job).wait())
+        site.assert_answer(job, run.wait(BEATS))
+        becomes(aggregator, LIVE, 1)
+        seen(f"{LIVE} 0 → 1")
         site.close()
 
 
@@ -221,14 +263,18 @@ def test_a_consumer_that_waits_for_its_broker_ends_when_it_is_told_to(
     assert consumer.wait().code == 0
 
 
-@pytest.mark.fault("basic.cancel from the broker: the work queue is deleted", ANSWER)
+@pytest.mark.fault(
+    "basic.cancel from the broker: the work queue is deleted", ANSWER, GOES_ON, MOVES
+)
 def test_a_consumer_comes_back_when_the_broker_deletes_its_queue(
-    site: Site, broker: Broker
+    site: Site, broker: Broker, seen: Seen
 ) -> None:
-    aggregator = site.aggregator()
+    aggregator, consumer = site.aggregator(), site.consumer()
     aggregator.ready()
-    consumer = site.consumer()
     consumer.ready()
+    cancels = "montemq_host_broker_cancels_total"
+    becomes(aggregator, LIVE, 1)
+    assert aggregator.metric(cancels) == 0
     with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
         channel = connection.channel()
         channel.queue_delete(QUEUE)
@@ -238,21 +284,23 @@ def test_a_consumer_comes_back_when_the_broker_deletes_its_queue(
         channel.queue_declare(QUEUE, durable=True, arguments=dict(queue.arguments))
         channel.queue_bind(QUEUE, binding.exchange, binding.key)
     job = pi("queue-deleted", blocks=40)
-    site.assert_answer(job, site.run(job).wait())
+    site.assert_answer(job, site.run(job).wait(BEATS))
     assert consumer.running
     # The consumer tells of it within seconds, and of what it has computed.
-    for name, amount in (
-        ("montemq_host_broker_cancels_total", 1),
-        ("montemq_host_samples_total", job.samples),
-        ('montemq_model_samples_total{model="pi"}', job.samples),
-    ):
-        eventually(lambda n=name, a=amount: aggregator.metric(n) == a, f"{name} is {amount}")
-    assert aggregator.metric("montemq_host_reconnections_total") >= 1
+    becomes(aggregator, cancels, 1)
+    becomes(aggregator, "montemq_host_samples_total", job.samples)
+    becomes(aggregator, 'montemq_model_samples_total{model="pi"}', job.samples)
+    seen(f"{cancels} 0 → 1; {reconnected(aggregator)}")
 
 
-def test_a_consumer_with_other_bits_tells_the_aggregator_before_it_ends(site: Site) -> None:
+@pytest.mark.fault("A machine gives other bits than are on record", ANSWER, MOVES, "it ends")
+def test_a_consumer_with_other_bits_tells_the_aggregator_before_it_ends(
+    site: Site, seen: Seen
+) -> None:
     aggregator = site.aggregator()
     aggregator.ready()
+    golden = "montemq_host_golden_failed"
+    assert aggregator.metric(golden) == 0
     record = site.folder / "record.json"
     record.write_text("{}", encoding="ascii")
     (site.folder / "sitecustomize.py").write_text(
@@ -263,15 +311,17 @@ def test_a_consumer_with_other_bits_tells_the_aggregator_before_it_ends(site: Si
     consumer = site.consumer(path=str(site.folder))
     assert consumer.wait(60).code == 1
     assert "gives other bits on this machine than on record" in consumer.err
-    eventually(
-        lambda: aggregator.metric("montemq_host_golden_failed") == 1, "the aggregator shows it"
-    )
+    becomes(aggregator, golden, 1)
+    seen(f"{golden} 0 → 1")
     assert aggregator.metric("montemq_host_consumers") == 0
+    job = pi("without-other-bits", blocks=40)
+    site.consumer().ready()
+    site.assert_answer(job, site.run(job).wait())
 
 
-@pytest.mark.fault("The broker is stopped and started", ANSWER)
+@pytest.mark.fault("The broker is stopped and started", ANSWER, GOES_ON, MOVES)
 def test_everybody_comes_back_when_the_broker_ends_every_connection_in_order(
-    site: Site, private_broker: PrivateBroker
+    site: Site, private_broker: PrivateBroker, seen: Seen
 ) -> None:
     services = [site.aggregator(), site.consumer()]
     for service in services:
@@ -280,25 +330,31 @@ def test_everybody_comes_back_when_the_broker_ends_every_connection_in_order(
     run = site.run(job, "--chunk-blocks", "1")
     site.reached(job, 8 / 64)
     eventually(job.waiting, "the slot computes")
+    becomes(services[0], LIVE, 1)
+    assert services[0].metric(RECONNECTIONS) == 0
     private_broker.restart()  # stops it first, as an operator does: every client is told
     job.open()
-    site.assert_answer(job, run.wait())
+    site.assert_answer(job, run.wait(BEATS))
+    seen(reconnected(services[0]))
     assert all(service.running for service in services)
 
 
-@pytest.mark.fault("All connections break, twice", ANSWER)
+@pytest.mark.fault("All connections break, twice", ANSWER, GOES_ON, MOVES)
 def test_everybody_comes_back_when_all_connections_break_and_the_digest_is_the_same(
-    site: Site, broker: Broker
+    site: Site, broker: Broker, seen: Seen
 ) -> None:
     with proxy(broker) as between:
         services = [site.aggregator(broker=between.broker), site.consumer(broker=between.broker)]
         for service in services:
             service.ready()
+        becomes(services[0], LIVE, 1)
+        assert services[0].metric(RECONNECTIONS) == 0
         job = asian("cut-off")
         run = site.run(job, "--chunk-blocks", "2", broker=between.broker)
         for share in (0.1, 0.4):
             site.reached(job, share)
             assert between.break_all() > 0
-        site.assert_answer(job, run.wait())
+        site.assert_answer(job, run.wait(BEATS))
+        seen(reconnected(services[0]))
         assert all(service.running for service in services)
         site.close()
