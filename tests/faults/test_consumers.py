@@ -20,7 +20,7 @@ from protocol.settings import HEARTBEAT_SECONDS, Broker
 from protocol.topology import topology, work_queue
 from tests.support.fault_table import ANSWER, GOES_ON, MOVES
 from tests.support.stack_jobs import asian, gate, pi
-from tests.support.stack_metrics import LIVE, RECONNECTIONS, becomes, reconnected
+from tests.support.stack_metrics import CRASHES, LIVE, RECONNECTIONS, becomes, reconnected
 from tests.support.stack_processes import Service, eventually
 from tests.support.stack_proxy import proxy
 from tests.support.stack_site import Site
@@ -28,7 +28,6 @@ from tests.support.stack_site import Site
 BEATS = 2 * HEARTBEAT_SECONDS
 QUEUE = work_queue("default", Lane.NORMAL)
 SLOTS = "montemq_live_slots"
-CRASHES = 'montemq_failures_total{kind="crash"}'
 
 Seen = Callable[[str], None]
 

@@ -11,15 +11,22 @@ from datetime import datetime
 
 import pika
 import psutil
+import pytest
 
 from consumer.hours import DAYS
 from protocol.definition import Lane
 from protocol.origin import host_name
-from protocol.settings import Broker
+from protocol.settings import HEARTBEAT_SECONDS, Broker
 from protocol.topology import work_queue
-from tests.support.stack_jobs import gate
+from tests.support.fault_table import ANSWER, GOES_ON, MOVES
+from tests.support.stack_jobs import gate, pi
+from tests.support.stack_metrics import CRASHES, LIVE, RECONNECTIONS, becomes, reconnected
 from tests.support.stack_processes import eventually
 from tests.support.stack_site import Site
+
+BEATS = 2 * HEARTBEAT_SECONDS
+
+Seen = Callable[[str], None]
 
 
 @contextmanager
@@ -79,14 +86,20 @@ def test_a_consumer_that_is_started_outside_its_hours_is_ready_and_computes_noth
     assert aggregator.metric("montemq_live_slots") == 0
 
 
-def test_a_consumer_whose_machine_slept_comes_back_and_goes_on(site: Site) -> None:
-    site.aggregator().ready()
+@pytest.mark.fault(
+    "SIGSTOP of a consumer and its slots until the broker has given them up", ANSWER, GOES_ON, MOVES
+)
+def test_a_consumer_whose_machine_slept_comes_back_and_goes_on(site: Site, seen: Seen) -> None:
+    aggregator = site.aggregator()
+    aggregator.ready()
     broker = replace(site.broker, heartbeat=1)
     consumer = site.consumer(broker=broker)
     consumer.ready()
     job = gate("slept", site.folder)
     run = site.run(job, "--chunk-blocks", "1")
     eventually(job.waiting, "the slot computes")
+    becomes(aggregator, LIVE, 1)
+    assert aggregator.metric(RECONNECTIONS) == 0
     machine = [psutil.Process(consumer.pid)]
     machine += machine[0].children(recursive=True)
     with consumes(site.broker) as consumers:
@@ -94,11 +107,12 @@ def test_a_consumer_whose_machine_slept_comes_back_and_goes_on(site: Site) -> No
         for process in machine:
             process.suspend()
         eventually(lambda: consumers() == 0, "the broker takes it for dead")
+        job.open()
         for process in machine:
             process.resume()
-        eventually(lambda: consumers() == 1, "it is back")
-    job.open()
-    site.assert_answer(job, run.wait())
+        site.assert_answer(job, run.wait(BEATS))
+        assert consumers() == 1
+    seen(reconnected(aggregator))
     assert consumer.running
 
 
@@ -118,11 +132,15 @@ class Hoard(GeneratorModel):
 """
 
 
-def test_a_slot_that_uses_too_much_memory_is_killed_and_the_run_says_so(site: Site) -> None:
+@pytest.mark.fault("Slots that take more memory than they may", ANSWER, GOES_ON, MOVES)
+def test_a_slot_that_uses_too_much_memory_is_killed_and_the_run_says_so(
+    site: Site, seen: Seen
+) -> None:
     model = site.folder / "hoard.py"
     model.write_text(HOARD, encoding="utf-8")
     option = ("--model-file", f"{model}:Hoard")
-    site.aggregator().ready()
+    aggregator = site.aggregator()
+    aggregator.ready()
     consumer = site.consumer(1, "--slot-memory", "700M", "--chunks-per-slot", "1", *option)
     consumer.ready()
     job = gate("worn", site.folder)
@@ -132,7 +150,13 @@ def test_a_slot_that_uses_too_much_memory_is_killed_and_the_run_says_so(site: Si
     site.assert_answer(job, run.wait())
     eventually(lambda: not psutil.pid_exists(slot), "another slot takes its place")
     assert "killed" not in consumer.err
+    assert aggregator.metric(CRASHES) == 0
     failed = site.start("run", "hoard", "--samples", "64", "--json", *option).wait(100)
     assert failed.code == 5
     assert "MiB of memory, more than the 700 MiB it may" in failed.err
+    crashes = aggregator.metric(CRASHES)
+    assert crashes > 0
+    seen(f"{CRASHES} 0 → {crashes:.0f}")
+    after = pi("after-a-hoard", blocks=40)
+    site.assert_answer(after, site.run(after).wait(BEATS))
     assert consumer.running

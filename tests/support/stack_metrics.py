@@ -3,6 +3,7 @@
 from tests.support.stack_processes import Service, eventually
 
 ACTIVE = "montemq_aggregator_active"
+CRASHES = 'montemq_failures_total{kind="crash"}'
 LIVE = "montemq_live_consumers"
 RECONNECTIONS = "montemq_host_reconnections_total"
 
