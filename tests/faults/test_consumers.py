@@ -12,6 +12,7 @@ import pika
 import psutil
 import pytest
 
+from aggregator.fleet import ALIVE_SECONDS
 from ops.child_process import descendants
 from ops.private_broker import LOOPBACK, PrivateBroker
 from protocol.definition import Lane
@@ -83,7 +84,7 @@ def test_a_second_signal_does_not_wait_for_the_running_chunk(site: Site, seen: S
     consumer.says("draining")
     consumer.send(signal.SIGINT)
     assert consumer.wait().code == 0
-    becomes(aggregator, LIVE, 0)
+    becomes(aggregator, LIVE, 0, ALIVE_SECONDS / 2)  # it said so, and is not only missed
     job.open()
     site.consumer().ready()
     site.assert_answer(job, run.wait(BEATS))

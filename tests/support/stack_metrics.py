@@ -1,6 +1,6 @@
 """What a test waits for in the metrics of an aggregator, as an operator would see it."""
 
-from tests.support.stack_processes import Service, eventually
+from tests.support.stack_processes import DEADLINE_SECONDS, Service, eventually
 
 ACTIVE = "montemq_aggregator_active"
 CRASHES = 'montemq_failures_total{kind="crash"}'
@@ -8,11 +8,14 @@ LIVE = "montemq_live_consumers"
 RECONNECTIONS = "montemq_host_reconnections_total"
 
 
-def becomes(aggregator: Service, name: str, value: float) -> None:
+def becomes(
+    aggregator: Service, name: str, value: float, seconds: float = DEADLINE_SECONDS
+) -> None:
     """Wait until a metric has a value."""
     eventually(
         lambda: aggregator.metric(name) == value,
         lambda: f"{name} is {value:g}, not {aggregator.metric(name):g}",
+        seconds,
     )
 
 
