@@ -14,7 +14,7 @@ def becomes(
     """Wait until a metric has a value."""
     eventually(
         lambda: aggregator.metric(name) == value,
-        lambda: f"{name} is {value:g}, not {aggregator.metric(name):g}",
+        lambda: f"{name} becomes {value:g}; it is {aggregator.metric(name):g}",
         seconds,
     )
 
