@@ -119,6 +119,17 @@ def test_a_refused_answer_is_published_again_later_and_not_acknowledged(driver: 
     assert one(driver.send(e.Confirmed(again.token)), e.Ack).receipt == (1, 1)
 
 
+def test_an_answer_that_is_refused_for_long_is_published_again_every_15_seconds(
+    driver: Driver,
+) -> None:
+    driver.deliver(chunk(1))
+    publish = one(driver.done(), e.Publish)
+    for pause in (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0):
+        driver.send(e.Refused(publish.token))
+        assert not only(driver.pass_time(0.9 * pause), e.Publish)
+        publish = one(driver.pass_time(0.1 * pause), e.Publish)
+
+
 def test_the_most_urgent_lane_starts_first(driver: Driver) -> None:
     driver.deliver(chunk(1))
     for attempt, lane in ((2, Lane.LOW), (3, Lane.NORMAL), (4, Lane.HIGH), (5, Lane.HIGH)):
