@@ -354,7 +354,9 @@ def test_everybody_comes_back_when_all_connections_break_and_the_digest_is_the_s
         for share in (0.1, 0.4):
             site.reached(job, share)
             assert between.break_all() > 0
-        site.assert_answer(job, run.wait(BEATS))
+        merged = site.samples(job.run)
+        eventually(lambda: site.samples(job.run) > merged, "work goes on", BEATS)
+        site.assert_answer(job, run.wait())
         seen(reconnected(services[0]))
         assert all(service.running for service in services)
         site.close()
