@@ -163,11 +163,13 @@ def test_a_slot_that_sleeps_keeps_its_chunk_from_nobody(site: Site, seen: Seen) 
     os.kill(asleep, signal.SIGSTOP)
     reissued = 'montemq_producer_chunks_reissued_total{reason="late"}'
     assert aggregator.metric(reissued) == 0
-    job.open()
-    site.assert_answer(job, run.wait(BEATS))
+    try:
+        job.open()
+        site.assert_answer(job, run.wait(BEATS))
+    finally:
+        os.kill(asleep, signal.SIGCONT)  # or it would outlive its consumer
     assert aggregator.metric(reissued) > 0
     seen(f"{reissued} 0 → {aggregator.metric(reissued):.0f}")
-    os.kill(asleep, signal.SIGCONT)
     consumer.send(signal.SIGTERM)
     assert consumer.wait().code == 0
 

@@ -106,10 +106,12 @@ def test_a_consumer_whose_machine_slept_comes_back_and_goes_on(site: Site, seen:
         assert consumers() == 1
         for process in machine:
             process.suspend()
-        eventually(lambda: consumers() == 0, "the broker takes it for dead")
-        job.open()
-        for process in machine:
-            process.resume()
+        try:
+            eventually(lambda: consumers() == 0, "the broker takes it for dead")
+        finally:
+            job.open()
+            for process in machine:
+                process.resume()
         site.assert_answer(job, run.wait(BEATS))
         assert consumers() == 1
     seen(reconnected(aggregator))
