@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from protocol.settings import HEARTBEAT_SECONDS
-from tests.support.fault_table import ANSWER, GOES_ON
+from tests.support.fault_table import ANSWER, GOES_ON, MOVES
 from tests.support.stack_jobs import GateJob, gate
 from tests.support.stack_processes import Program, Service, eventually
 from tests.support.stack_site import Site
@@ -43,7 +43,7 @@ def assert_it_is_told_and_nothing_is_written(site: Site, aggregator: Service, jo
     assert site.samples(job.run) == merged
 
 
-@pytest.mark.fault("The store's disk gives errors (RLIMIT_FSIZE)", ANSWER, GOES_ON)
+@pytest.mark.fault("The store's disk gives errors (RLIMIT_FSIZE)", ANSWER, GOES_ON, MOVES)
 def test_errors_of_the_disk(site: Site, seen: Seen) -> None:
     aggregator = site.aggregator()
     job, run = half_done(site, aggregator, "io-error")
@@ -80,7 +80,7 @@ def fill(file: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.fault("The store's disk is full (a tmpfs of 2 MiB)", ANSWER, GOES_ON)
+@pytest.mark.fault("The store's disk is full (a tmpfs of 2 MiB)", ANSWER, GOES_ON, MOVES)
 def test_a_full_disk(site: Site, seen: Seen) -> None:
     disk = site.folder / "disk"
     with small_disk(disk):
@@ -97,10 +97,12 @@ def test_a_full_disk(site: Site, seen: Seen) -> None:
         site.close()
 
 
-@pytest.mark.fault("The store's write-ahead log has lost its second half", ANSWER, GOES_ON)
+@pytest.mark.fault("The store's write-ahead log has lost its second half", ANSWER, GOES_ON, MOVES)
 def test_a_truncated_write_ahead_log(site: Site, seen: Seen) -> None:
     aggregator = site.aggregator()
     job, run = half_done(site, aggregator, "truncated")
+    name = f'montemq_run_merged_samples{{run="{job.run}"}}'
+    told = aggregator.metric(name)
     aggregator.kill()
     log = site.store.with_name(site.store.name + "-wal")
     before, size = site.samples(job.run), log.stat().st_size
@@ -110,8 +112,9 @@ def test_a_truncated_write_ahead_log(site: Site, seen: Seen) -> None:
     kept = site.samples(job.run)
     lost = before - kept
     assert lost > 0
+    assert (told, second.metric(name)) == (before, kept)
     job.open()
     site.assert_answer(job, run.wait(BEATS))
-    name = "montemq_merged_samples_total"
-    assert second.metric(name) == job.samples - kept
-    seen(f"{lost // 512} blocks lost and computed again; {name} 0 → {job.samples - kept:,}")
+    again = "montemq_merged_samples_total"
+    assert second.metric(again) == job.samples - kept
+    seen(f"montemq_run_merged_samples {before:,} → {kept:,}; {again} 0 → {job.samples - kept:,}")
