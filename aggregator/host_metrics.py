@@ -97,6 +97,13 @@ _TOTALS: tuple[Family[HostTotals], ...] = (
         ("host",),
         lambda host: host.cancels,
     ),
+    Family(
+        COUNTER,
+        "host_messages_rejected",
+        "Messages that consumers refused, by host; chunks among them come as dead letters too.",
+        ("host",),
+        lambda host: host.rejected,
+    ),
 )
 
 _MODELS: tuple[Family[ModelSums], ...] = (

@@ -61,6 +61,7 @@ class HostTotals:
     cpu_seconds: float = 0.0
     reconnections: int = 0
     cancels: int = 0
+    rejected: int = 0
 
 
 @dataclass(slots=True)
@@ -229,6 +230,7 @@ class Hosts:
     def _add(self, host: HostTotals, grown: Totals) -> None:
         host.reconnections += grown.reconnections
         host.cancels += grown.cancels
+        host.rejected += grown.rejected
         host.chunks.update({kind.value: amount for kind, amount in grown.failures.items()})
         for name, model in grown.models.items():
             host.chunks[PARTIAL] += sum(model.chunks)

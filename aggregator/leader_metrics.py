@@ -40,6 +40,13 @@ _SUMS: tuple[Family[LeaderSums], ...] = (
         lambda sums: sums.blockings,
     ),
     Family(
+        COUNTER,
+        "producer_messages_rejected",
+        "Messages that producers refused.",
+        (),
+        lambda sums: sums.rejected,
+    ),
+    Family(
         HISTOGRAM,
         "producer_confirm_seconds",
         "How long the broker took to confirm a chunk.",

@@ -33,6 +33,7 @@ class LeaderSums:
     returned: int = 0
     reissued: Counter[Reissue] = field(default_factory=lambda: Counter(dict.fromkeys(Reissue, 0)))
     blockings: int = 0
+    rejected: int = 0
     confirm_seconds: float = 0.0
     confirms: list[int] = field(default_factory=lambda: [0] * (len(CONFIRM_SECONDS) + 1))
 
@@ -135,6 +136,7 @@ class Leaders:
         sums.returned += grown.returned
         sums.reissued.update(grown.reissued)
         sums.blockings += grown.blockings
+        sums.rejected += grown.rejected
         sums.confirm_seconds += grown.confirm_seconds
         sums.confirms = [a + b for a, b in zip(sums.confirms, grown.confirms, strict=True)]
 

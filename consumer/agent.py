@@ -194,6 +194,7 @@ class Agent:
         self._refused_since: float | None = None
         self._said = ""  # of a broker that is away
         self._connections = 0
+        self._rejected = 0
         self._golden: Golden | None = None
 
     def run(self) -> None:
@@ -285,6 +286,7 @@ class Agent:
                     log.debug("received a chunk", extra=of_chunk(chunk))
                 self._handle(e.Delivered(incoming.receipt, lane, chunk, incoming.body))
         except MessageRefusedError as error:
+            self._rejected += 1
             log.warning("refused a message from %s: %s", incoming.queue or incoming.exchange, error)
             if incoming.queue is not None:
                 self._link.bury(incoming.receipt)
@@ -456,7 +458,9 @@ class Agent:
             version=software_version(),
             golden=self._golden,
             suspended=self._policy.suspension(time.monotonic()),
-            totals=self._policy.tally.totals(max(0, self._connections - 1), self._link.cancels),
+            totals=self._policy.tally.totals(
+                max(0, self._connections - 1), self._link.cancels, self._rejected
+            ),
         )
         self._link.publish(TELEMETRY, self._broker.user, message.type, encode(message))
         if self._listener is not None:

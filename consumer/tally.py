@@ -60,8 +60,8 @@ class Tally:
         model.cpu_seconds += cpu_seconds
         model.chunks[bisect_left(CHUNK_SECONDS, seconds)] += 1
 
-    def totals(self, reconnections: int, cancels: int) -> Totals:
-        """Return all counts, with those of the connection."""
+    def totals(self, reconnections: int, cancels: int, rejected: int) -> Totals:
+        """Return all counts, with those of the connection and of what came over it."""
         return Totals(
             models={
                 name: ModelTotals(
@@ -75,6 +75,7 @@ class Tally:
             failures=dict(self._failures),
             reconnections=reconnections,
             cancels=cancels,
+            rejected=rejected,
         )
 
     def _of(self, model: str) -> _Model:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Self
 
+from producer.tally import Tally
 from protocol import topology
 from protocol.amqp_aio import Delivery, Link
 from protocol.errors import MessageRefusedError
@@ -19,22 +20,30 @@ class Events:
     Nothing is read of runs that nobody follows here, however much is told of them.
     """
 
-    def __init__(self, link: Link, on_declared: Callable[[str], None]) -> None:
+    def __init__(self, link: Link, tally: Tally, on_declared: Callable[[str], None]) -> None:
         self._link = link
+        self._tally = tally
         self._on_declared = on_declared
         self._inboxes: dict[str, Inbox] = {}
         self._queue = ""
 
     @classmethod
-    async def open(cls, link: Link, on_declared: Callable[[str], None] | None = None) -> Self:
+    async def open(
+        cls,
+        link: Link,
+        tally: Tally | None = None,
+        on_declared: Callable[[str], None] | None = None,
+    ) -> Self:
         """Subscribe over a link.
 
         Parameters
         ----------
+        tally
+            Where to count what is refused; nowhere if None.
         on_declared
             Called with the id of every run that is created or reopened from now on.
         """
-        events = cls(link, on_declared or _ignore)
+        events = cls(link, tally or Tally(), on_declared or _ignore)
         keys = () if on_declared is None else (topology.declared_key("*"),)
         events._queue = await link.subscribe(topology.EVENTS, keys, events._on_event)
         return events
@@ -62,6 +71,7 @@ class Events:
                 event = decode(delivery.type, delivery.body, Progress, Finished)
                 inbox.put_nowait(event if event.run == run else None)
         except MessageRefusedError:
+            self._tally.rejected += 1
             if inbox is not None:
                 inbox.put_nowait(None)  # a newer aggregator's event: the next silence asks
 

@@ -136,7 +136,7 @@ class Desk:
         """
         try:
             async with self._group:
-                self._events = await Events.open(self._link, self._on_declared)
+                self._events = await Events.open(self._link, self._tally, self._on_declared)
                 log.info("active at %s", self._link.broker)
                 for call in on_active:
                     call()

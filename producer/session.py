@@ -140,7 +140,7 @@ class RunSession:
         A run whose chunks no queue takes is not declared: it would go on for ever without anybody.
         """
         job = self._attendant.submission
-        inbox = await (await Events.open(link)).follow(job.run)
+        inbox = await (await Events.open(link, self._meter.tally)).follow(job.run)
         if self._role is Role.WATCH:
             return inbox, False
         await expect_queue(link, job.pool, job.lane, "" if self.declared else AGAIN)

@@ -18,6 +18,8 @@ class Tally:
         Chunks that were sent to the broker, copies included.
     returned
         Those of them that no queue takes.
+    rejected
+        Messages that were refused.
     unconfirmed
         Those of which the broker has said nothing yet.
     reissued
@@ -28,6 +30,7 @@ class Tally:
         self.led: dict[str, Scheduler] = {}
         self.published = 0
         self.returned = 0
+        self.rejected = 0
         self.unconfirmed = 0
         self.reissued = Counter[Reissue]()
         self._confirm_seconds = 0.0
@@ -71,6 +74,7 @@ class Tally:
             returned=self.returned,
             reissued=dict(+self.reissued),
             blockings=blockings,
+            rejected=self.rejected,
             confirm_seconds=self._confirm_seconds,
             confirms=tuple(self._confirms),
         )

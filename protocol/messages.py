@@ -301,6 +301,7 @@ class Totals(Strict):
     failures: dict[Annotated[FailureKind, Field(strict=False), OnlyText], Counter]
     reconnections: Counter
     cancels: Counter
+    rejected: Counter = 0
 
 
 class Telemetry(Message):
@@ -337,6 +338,8 @@ class LeaderTotals(Strict):
         Chunks of which blocks are issued again, by reason.
     blockings
         How often the broker blocked the connection.
+    rejected
+        Messages that it refused.
     confirm_seconds
         How long the broker took to confirm chunks.
     confirms
@@ -347,6 +350,7 @@ class LeaderTotals(Strict):
     returned: Counter
     reissued: dict[Annotated[Reissue, Field(strict=False), OnlyText], Counter]
     blockings: Counter
+    rejected: Counter = 0
     confirm_seconds: Seconds
     confirms: Annotated[
         tuple[Counter, ...],

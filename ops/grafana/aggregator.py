@@ -133,6 +133,15 @@ DASHBOARD = Dashboard(
                     "reason",
                     _HERE,
                 ),
+                Panel(
+                    "Messages that others refused",
+                    "Per second: chunks, events and commands by consumers, events by producers.",
+                    (
+                        Query(rate("montemq_host_messages_rejected_total", "host"), "{{host}}"),
+                        Query(rate("montemq_producer_messages_rejected_total"), "producers"),
+                    ),
+                    unit=Unit.PER_SECOND,
+                ),
                 flows(
                     "Failures",
                     "Per second, by kind, dead letters among them.",

@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,7 +44,7 @@ from protocol.topology import (
     work_key,
     work_queue,
 )
-from tests.support.fault_table import REFUSED
+from tests.support.fault_table import ANSWER, MOVES, REFUSED
 from tests.support.real_broker import reset
 from tests.support.run_values import leader
 from tests.support.stack_hostile import Hostile, changed, hostile, send
@@ -53,6 +54,12 @@ from tests.support.stack_site import Site
 
 BLOCKS, CLOSED_FROM = 64, 8
 WORK_KEY = work_key("default", Lane.NORMAL)
+REJECTED = "montemq_messages_rejected_total"
+BY_CONSUMERS = "montemq_host_messages_rejected_total"
+BY_PRODUCERS = "montemq_producer_messages_rejected_total"
+ASKED = 'montemq_rpc_requests_total{method="missing",outcome="ok"}'
+
+Seen = Callable[[str], None]
 
 
 @dataclass
@@ -64,26 +71,42 @@ class Scene:
     consumer: Service
     job: GateJob
     run: Program
+    seen: Seen
 
     def rejected(self) -> Counter[str]:
-        name = "montemq_messages_rejected_total"
         return Counter(
             {
-                reason.value: int(self.aggregator.metric(f'{name}{{reason="{reason}"}}'))
+                reason.value: int(self.aggregator.metric(f'{REJECTED}{{reason="{reason}"}}'))
                 for reason in RefusalReason
             }
         )
 
-    def send(self, exchange: str, key: str, messages: list[Hostile]) -> None:
-        """Send messages, and check that each was refused for its reason."""
-        before, wanted = self.rejected(), Counter(message.reason for message in messages)
-        send(self.site.broker, exchange, key, messages)
+    @contextmanager
+    def rejects(self, wanted: Counter[str]) -> Iterator[None]:
+        """Check that so many more messages are refused, by reason, than before the context."""
+        before = self.rejected()
+        yield
         eventually(
-            lambda: (self.rejected() - before).total() >= len(messages),
-            f"{len(messages)} messages from {exchange or key} are counted",
+            lambda: (self.rejected() - before).total() >= wanted.total(),
+            f"{wanted.total()} messages are counted",
             20,
         )
         assert self.rejected() - before == wanted
+        reasons = ", ".join(f"{reason} {amount}" for reason, amount in sorted(wanted.items()))
+        self.seen(f"{REJECTED} +{wanted.total()} ({reasons})")
+
+    def send(self, exchange: str, key: str, messages: list[Hostile]) -> None:
+        """Send messages, and check that each was refused for its reason."""
+        with self.rejects(Counter(message.reason for message in messages)):
+            send(self.site.broker, exchange, key, messages)
+
+    def grows(self, name: str, before: float, amount: float) -> None:
+        """Wait until a counter has grown by this, and by no more."""
+        eventually(
+            lambda: self.aggregator.metric(name) >= before + amount, f"{name} grows by {amount}"
+        )
+        assert self.aggregator.metric(name) == before + amount
+        self.seen(f"{name} +{amount}")
 
     def goes_on(self) -> None:
         """Let the run finish: same answer, same processes, same reign of the aggregator."""
@@ -114,6 +137,7 @@ def scene(
     installation: tuple[Site, Service, Service],
     tmp_path: Path,
     plugin: None,
+    seen: Seen,
     request: pytest.FixtureRequest,
 ) -> Iterator[Scene]:
     """Start a run, and hand it over when it can go on only with `job.open()`."""
@@ -124,7 +148,7 @@ def scene(
     run = site.run(job, "--chunk-blocks", "1")
     site.reached(job, CLOSED_FROM / BLOCKS)
     eventually(job.waiting, "a block waits")
-    yield Scene(site, aggregator, consumer, job, run)
+    yield Scene(site, aggregator, consumer, job, run, seen)
     job.open()
     run.kill()
 
@@ -151,7 +175,7 @@ def forged(scene: Scene, message: Partial | Failure) -> list[Hostile]:
     ]  # fmt: skip
 
 
-@pytest.mark.fault("Hostile results", REFUSED)
+@pytest.mark.fault("Hostile results", REFUSED, MOVES)
 def test_hostile_results_are_refused_and_counted(scene: Scene) -> None:
     partial = scene.job.partial(first_block=0)
     statistics = partial.statistics.model_dump(mode="python")
@@ -177,7 +201,7 @@ def test_hostile_results_are_refused_and_counted(scene: Scene) -> None:
     scene.goes_on()
 
 
-@pytest.mark.fault("Hostile telemetry", REFUSED)
+@pytest.mark.fault("Hostile telemetry", REFUSED, MOVES)
 def test_hostile_telemetry_is_refused_and_counted(scene: Scene) -> None:
     telemetry = Telemetry(
         consumer="x", host="x", pool="default", slots=1, busy=0,
@@ -198,7 +222,7 @@ def test_hostile_telemetry_is_refused_and_counted(scene: Scene) -> None:
     scene.goes_on()
 
 
-@pytest.mark.fault("Hostile requests", REFUSED)
+@pytest.mark.fault("Hostile requests", REFUSED, MOVES)
 def test_hostile_requests_are_refused_and_counted(scene: Scene) -> None:
     addressed = f"{DIRECT_REPLY}.nobody"
     bad = [replace(message, reply_to=addressed) for message in hostile(StatusRequest(run="x"))]
@@ -208,26 +232,29 @@ def test_hostile_requests_are_refused_and_counted(scene: Scene) -> None:
     scene.goes_on()
 
 
-@pytest.mark.fault("Requests with forged reply addresses", REFUSED)
+@pytest.mark.fault("Requests with forged reply addresses", REFUSED, MOVES)
 @pytest.mark.parametrize(
     "reply_to", [None, "", work_queue("default", Lane.NORMAL), "mc.results.q", f"{DIRECT_REPLY}-x"]
 )
 def test_a_request_with_a_forged_reply_address_is_refused_and_answered_nowhere(
-    installation: tuple[Site, Service, Service], reply_to: str | None
+    installation: tuple[Site, Service, Service], reply_to: str | None, seen: Seen
 ) -> None:
     site, aggregator, _ = installation
-    name = 'montemq_messages_rejected_total{reason="invalid"}'
+    name = f'{REJECTED}{{reason="invalid"}}'
     before = aggregator.metric(name)
     received = aggregator.metric('montemq_messages_received_total{queue="mc.results.q"}')
     request = StatusRequest()
     send(site.broker, RPC, RPC_KEY, [Hostile("", request.type, encode(request), "", reply_to)])
     eventually(lambda: aggregator.metric(name) == before + 1, "the request is refused")
     assert aggregator.metric('montemq_messages_received_total{queue="mc.results.q"}') == received
+    seen(f"{name} +1")
 
 
-@pytest.mark.fault("Bad requests of honest clients", REFUSED)
+@pytest.mark.fault("Bad requests of honest clients", REFUSED, MOVES)
 def test_whoever_sends_a_bad_request_is_told_and_keeps_the_connection(scene: Scene) -> None:
-    with pika.BlockingConnection(pika.URLParameters(scene.site.broker.url)) as connection:
+    wanted = Counter(malformed=2, unknown_type=1)
+    url = pika.URLParameters(scene.site.broker.url)
+    with scene.rejects(wanted), pika.BlockingConnection(url) as connection:
         channel = connection.channel()
         replies: list[tuple[str, bytes]] = []
         channel.basic_consume(
@@ -249,7 +276,7 @@ def test_whoever_sends_a_bad_request_is_told_and_keeps_the_connection(scene: Sce
     scene.goes_on()
 
 
-@pytest.mark.fault("Hostile chunks", REFUSED)
+@pytest.mark.fault("Hostile chunks", REFUSED, MOVES)
 def test_hostile_chunks_are_refused_by_the_consumer_and_counted_as_dead_letters(
     scene: Scene,
 ) -> None:
@@ -263,13 +290,15 @@ def test_hostile_chunks_are_refused_by_the_consumer_and_counted_as_dead_letters(
         changed(chunk, "invalid", "an import path", model="os.system"),
         changed(chunk, "invalid", "a negative seed", seed=-1),
     ]
+    before = scene.aggregator.metric(BY_CONSUMERS)
     scene.send(WORK, WORK_KEY, messages)
+    scene.grows(BY_CONSUMERS, before, len(messages))
     scene.goes_on()
 
 
-@pytest.mark.fault("Chunks that nobody issued", REFUSED)
+@pytest.mark.fault("Chunks that nobody issued", REFUSED, MOVES)
 def test_chunks_that_nobody_issued_are_computed_and_their_results_refused(scene: Scene) -> None:
-    chunk, before = scene.job.chunk(), scene.rejected()
+    chunk = scene.job.chunk()
     messages = [
         changed(chunk, "out_of_range", "a block too far", first_block=BLOCKS),
         changed(chunk, "out_of_range", "another cell", cell=7),
@@ -277,12 +306,12 @@ def test_chunks_that_nobody_issued_are_computed_and_their_results_refused(scene:
         changed(chunk, "wrong_definition", "another definition", definition=bytes(32)),
         changed(chunk, "wrong_shape", "another block size", block_size=1024, first_block=63),
     ]
-    send(scene.site.broker, WORK, WORK_KEY, messages)
-    scene.goes_on()
-    assert scene.rejected() - before == Counter(message.reason for message in messages)
+    with scene.rejects(Counter(message.reason for message in messages)):
+        send(scene.site.broker, WORK, WORK_KEY, messages)
+        scene.goes_on()
 
 
-@pytest.mark.fault("Hostile dead letters", REFUSED)
+@pytest.mark.fault("Hostile dead letters", REFUSED, MOVES)
 def test_hostile_dead_letters_are_refused_and_counted(scene: Scene) -> None:
     chunk = scene.job.chunk(first_block=CLOSED_FROM)
     messages = [
@@ -310,7 +339,7 @@ def events_of(job: GateJob) -> tuple[Progress, Finished]:
     return progress, finished
 
 
-@pytest.mark.fault("Hostile events", REFUSED)
+@pytest.mark.fault("Hostile events", REFUSED, MOVES)
 def test_hostile_events_stop_neither_producer_nor_consumer(scene: Scene) -> None:
     run, nan = scene.job.run, float("nan")
     progress, finished = events_of(scene.job)
@@ -320,12 +349,16 @@ def test_hostile_events_stop_neither_producer_nor_consumer(scene: Scene) -> None
         changed(progress, "", "NaN", cpu_seconds=nan),
         changed(progress, "", "negative", merged_blocks=-1),
     ]
-    for key in (progress_key(run), finished_key(run)):
+    keys = (progress_key(run), finished_key(run))
+    by_consumers, by_producers = map(scene.aggregator.metric, (BY_CONSUMERS, BY_PRODUCERS))
+    for key in keys:
         send(scene.site.broker, EVENTS, key, messages)
+    scene.grows(BY_CONSUMERS, by_consumers, len(messages))  # who hears only of ends
+    scene.grows(BY_PRODUCERS, by_producers, len(keys) * len(messages))
     scene.goes_on()
 
 
-@pytest.mark.fault("A forged end of the run", REFUSED)
+@pytest.mark.fault("A forged end of the run", ANSWER, "it is ignored")
 def test_the_end_of_another_definition_of_a_run_does_not_make_consumers_skip_it(
     scene: Scene,
 ) -> None:
@@ -335,7 +368,7 @@ def test_the_end_of_another_definition_of_a_run_does_not_make_consumers_skip_it(
     scene.goes_on()
 
 
-@pytest.mark.fault("Forged progress", REFUSED)
+@pytest.mark.fault("Forged progress", ANSWER, "who doubts it asks", MOVES)
 def test_progress_beyond_the_run_or_of_another_run_stops_no_producer(scene: Scene) -> None:
     progress, _ = events_of(scene.job)
     merged = ((0, BLOCKS),)
@@ -349,5 +382,8 @@ def test_progress_beyond_the_run_or_of_another_run_stops_no_producer(scene: Scen
             ("another run", "x", 0, merged),
         )
     ]
+    asked = scene.aggregator.metric(ASKED)
     send(scene.site.broker, EVENTS, progress_key(scene.job.run), messages)
+    eventually(lambda: scene.aggregator.metric(ASKED) > asked, "the producer asks instead")
     scene.goes_on()
+    scene.seen(f"{ASKED} +{scene.aggregator.metric(ASKED) - asked:.0f}")

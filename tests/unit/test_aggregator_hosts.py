@@ -69,16 +69,17 @@ def test_a_consumer_that_began_anew_under_its_name_is_counted_from_zero() -> Non
     assert samples(hosts, "host_samples_total") == {("a",): 30}
 
 
-def test_failures_reconnections_and_cancels_are_counted() -> None:
+def test_failures_reconnections_cancels_and_refusals_are_counted() -> None:
     hosts = Hosts()
     hosts.hear(word(totals=totals()), NOW)
     kinds = {FailureKind.CRASH: 2, FailureKind.DECLINED: 1}
-    hosts.hear(word(totals=totals(failures=kinds, reconnections=3, cancels=4)), NOW)
+    hosts.hear(word(totals=totals(failures=kinds, reconnections=3, cancels=4, rejected=5)), NOW)
     assert samples(hosts, "host_chunks_total") == {
         ("a", "crash"): 2, ("a", "declined"): 1, ("a", "partial"): 0,
     }  # fmt: skip
     assert samples(hosts, "host_reconnections_total") == {("a",): 3}
     assert samples(hosts, "host_broker_cancels_total") == {("a",): 4}
+    assert samples(hosts, "host_messages_rejected_total") == {("a",): 5}
 
 
 def test_the_histogram_is_cumulative_and_sums_over_hosts() -> None:

@@ -66,11 +66,12 @@ def test_every_count_of_a_leader_is_shown() -> None:
     classes = (2, 0, 1, *[0] * (len(CONFIRM_SECONDS) - 2))
     totals = leader_totals(
         published=9, returned=1, reissued={Reissue.LATE: 2, Reissue.LOST: 3}, blockings=4,
-        confirm_seconds=0.5, confirms=classes,
+        rejected=5, confirm_seconds=0.5, confirms=classes,
     )  # fmt: skip
     leaders.hear(word(first=True, totals=totals), NOW)
     assert samples(leaders, "chunks_returned_total") == {(): 1}
     assert samples(leaders, "blockings_total") == {(): 4}
+    assert samples(leaders, "messages_rejected_total") == {(): 5}
     again = samples(leaders, "chunks_reissued_total")
     assert again == {(reason.value,): 0 for reason in Reissue} | {("late",): 2, ("lost",): 3}
     assert samples(leaders, "confirm_seconds_sum") == {(): 0.5}

@@ -29,8 +29,9 @@ def test_partials_are_counted_by_model_with_samples_and_time() -> None:
     tally.answered(chunk(), None, 0.3, 0.25)
     tally.answered(chunk(blocks=1), None, 0.4, 0.125)
     tally.answered(chunk("asian"), None, 700.0)
-    found = tally.totals(1, 2)
-    assert (found.reconnections, found.cancels, found.failures) == (1, 2, {})
+    found = tally.totals(1, 2, 3)
+    assert (found.reconnections, found.cancels, found.rejected) == (1, 2, 3)
+    assert found.failures == {}
     assert found.models["pi"].samples == 40
     assert found.models["pi"].seconds == pytest.approx(0.7)
     assert found.models["pi"].cpu_seconds == pytest.approx(0.375)
@@ -43,7 +44,7 @@ def test_the_upper_end_belongs_to_its_class(index: int, end: float) -> None:
     tally = Tally()
     tally.answered(chunk(), None, end)
     tally.answered(chunk(), None, end * 1.001)
-    classes = tally.totals(0, 0).models["pi"].chunks
+    classes = tally.totals(0, 0, 0).models["pi"].chunks
     assert (classes[index], classes[index + 1]) == (1, 1)
 
 
@@ -51,7 +52,7 @@ def test_failures_are_counted_by_kind_and_give_no_samples() -> None:
     tally = Tally()
     for kind in (FailureKind.CRASH, FailureKind.CRASH, FailureKind.DECLINED):
         tally.answered(chunk(), kind)
-    found = tally.totals(0, 0)
+    found = tally.totals(0, 0, 0)
     assert found.failures == {FailureKind.CRASH: 2, FailureKind.DECLINED: 1}
     assert found.models == {}
 
@@ -63,7 +64,7 @@ def test_more_models_than_a_message_holds_are_counted_together() -> None:
     tally.answered(chunk("other"), None, 0.1)
     for kind in FailureKind:
         tally.answered(chunk(), kind)
-    found = tally.totals(0, 0)
+    found = tally.totals(0, 0, 0)
     assert len(found.models) == MAX_MODELS
     assert sum(sum(model.chunks) for model in found.models.values()) == 2 * MAX_MODELS + 1
     message = telemetry(totals=found)
