@@ -7,7 +7,7 @@ import math
 import random
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -17,15 +17,20 @@ import pytest
 from ops.private_broker import PrivateBroker
 from protocol.definition import Lane
 from protocol.messages import Chunk, decode
-from protocol.settings import Broker
+from protocol.settings import HEARTBEAT_SECONDS, Broker
 from protocol.topology import WORK, work_key, work_queue
-from tests.support.fault_table import ANSWER
+from tests.support.fault_table import ANSWER, GOES_ON, MOVES
 from tests.support.stack_jobs import ASIAN_REFERENCE, SIGMAS, Job, asian, gate, pi
 from tests.support.stack_processes import Service, eventually
 from tests.support.stack_site import Site
 
-NOTHING_LOST_SECONDS = 25.0
+BEATS = 2 * HEARTBEAT_SECONDS
 """Less than a producer waits for a chunk before it issues it again: redelivery alone must do."""
+
+EPOCH = "montemq_store_epoch"
+MERGED = 'montemq_results_total{outcome="merged"}'
+
+Seen = Callable[[str], None]
 
 REFERENCES = {"price": ASIAN_REFERENCE, "pi": math.pi}
 
@@ -64,10 +69,10 @@ def test_the_digest_depends_neither_on_the_consumers_nor_on_the_size_of_chunks(
     assert_answers(site, {size: asian(f"asian-{size}", blocks=200) for size in (1, 7, 64)})
 
 
-@pytest.mark.fault("SIGKILL of consumers and aggregators at random moments", ANSWER)
+@pytest.mark.fault("SIGKILL of consumers and aggregators at random moments", ANSWER, GOES_ON, MOVES)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_digest_survives_consumers_and_aggregators_that_are_killed_at_any_moment(
-    site: Site, seed: int
+    site: Site, seed: int, seen: Seen
 ) -> None:
     chance = random.Random(seed)  # noqa: S311 - moments of test kills
     job = asian(f"killed-{seed}")
@@ -78,6 +83,7 @@ def test_the_digest_survives_consumers_and_aggregators_that_are_killed_at_any_mo
     run = site.run(job, "--chunk-blocks", "3")
     victims = chance.sample(["aggregator", "consumer", "consumer"], 3)
     moments = sorted(chance.uniform(0.05, 0.8) for _ in victims)
+    assert aggregator.metric(EPOCH) == 1
     for victim, moment in zip(victims, moments, strict=True):
         site.reached(job, moment)
         assert run.running
@@ -87,11 +93,15 @@ def test_the_digest_survives_consumers_and_aggregators_that_are_killed_at_any_mo
         else:
             consumers.pop(chance.randrange(len(consumers))).kill()
             consumers.append(site.consumer())
-    assert_near_the_truth(site.assert_answer(job, run.wait(NOTHING_LOST_SECONDS)))
+    assert_near_the_truth(site.assert_answer(job, run.wait(BEATS)))
+    assert aggregator.metric(EPOCH) == 2
+    seen(f"{EPOCH} 1 → 2")
 
 
-@pytest.mark.fault("SIGKILL of the aggregator before its commit", ANSWER)
-def test_what_an_aggregator_had_not_committed_when_it_was_killed_comes_again(site: Site) -> None:
+@pytest.mark.fault("SIGKILL of the aggregator before its commit", ANSWER, GOES_ON, MOVES)
+def test_what_an_aggregator_had_not_committed_when_it_was_killed_comes_again(
+    site: Site, seen: Seen
+) -> None:
     aggregator, consumer = site.aggregator(), site.consumer()
     aggregator.ready()
     consumer.ready()
@@ -103,35 +113,42 @@ def test_what_an_aggregator_had_not_committed_when_it_was_killed_comes_again(sit
         job.open()
         received = 'montemq_messages_received_total{queue="mc.results.q"}'
         eventually(lambda: aggregator.metric(received) > 0, "partials arrive")
-        assert aggregator.metric('montemq_results_total{outcome="merged"}') == 0
+        assert (aggregator.metric(MERGED), aggregator.metric(EPOCH)) == (0, 1)
         assert site.samples(job.run) == 0
         aggregator.kill()
-    site.aggregator().ready()
-    site.assert_answer(job, run.wait(NOTHING_LOST_SECONDS))
+    second = site.aggregator()
+    second.ready()
+    site.assert_answer(job, run.wait(BEATS))
+    assert (second.metric(MERGED), second.metric(EPOCH)) == (job.definition.blocks, 2)
+    seen(f"{EPOCH} 1 → 2; {MERGED} 0, then {job.definition.blocks}")
 
 
-@pytest.mark.fault("SIGKILL of the broker", ANSWER)
+@pytest.mark.fault("SIGKILL of the broker", ANSWER, GOES_ON, MOVES)
 def test_the_digest_survives_a_broker_that_is_killed_and_started_again(
-    site: Site, private_broker: PrivateBroker
+    site: Site, private_broker: PrivateBroker, seen: Seen
 ) -> None:
     job = asian("broker-killed")
-    services = [site.aggregator(), site.consumer(), site.consumer()]
+    aggregator, *consumers = site.aggregator(), site.consumer(), site.consumer()
+    services = [aggregator, *consumers]
     for service in services:
         service.ready()
     run = site.run(job, "--chunk-blocks", "3")
     site.reached(job, 0.3)
     private_broker.kill()
     private_broker.restart()
-    result = site.assert_answer(job, run.wait())
+    result = site.assert_answer(job, run.wait(BEATS))
     assert_near_the_truth(result)
     assert all(service.running for service in services)
     # Nobody gave up and came back as somebody else.
     assert "trying again" in run.err
+    again = "montemq_host_reconnections_total"
+    eventually(lambda: aggregator.metric(again) >= len(consumers), "both consumers tell of it")
+    seen(f"{again} 0 → {aggregator.metric(again):.0f}")
 
 
-@pytest.mark.fault("Every chunk is published twice", ANSWER)
+@pytest.mark.fault("Every chunk is published twice", ANSWER, MOVES)
 def test_the_digest_survives_every_chunk_message_published_twice(
-    site: Site, broker: Broker
+    site: Site, broker: Broker, seen: Seen
 ) -> None:
     aggregator, consumers = site.aggregator(), [site.consumer(), site.consumer()]
     for service in (aggregator, *consumers):
@@ -142,18 +159,20 @@ def test_the_digest_survives_every_chunk_message_published_twice(
         # Late chunks are issued again under another attempt: what counts is their blocks.
         spans = lambda: {decode(Chunk.type, body, Chunk).first_block for body in [*copied]}  # noqa: E731
         eventually(lambda: len(spans()) == 100, "every chunk has been copied")
-        assert_results_are_accounted_for(aggregator, len(spans()))
+        copies = assert_results_are_accounted_for(aggregator, len(spans()))
+        seen(f"montemq_results_total: merged {len(spans())}, duplicate or late {copies:.0f}")
 
 
-def assert_results_are_accounted_for(aggregator: Service, chunks: int) -> None:
-    """Check that each chunk was merged once, and that the copies did reach the ledger."""
-    merged = aggregator.metric('montemq_results_total{outcome="merged"}')
+def assert_results_are_accounted_for(aggregator: Service, chunks: int) -> float:
+    """Check that each chunk was merged once; return how many copies did reach the ledger."""
+    merged = aggregator.metric(MERGED)
     again = [
         aggregator.metric(f'montemq_results_total{{outcome="{outcome}"}}')
         for outcome in ("duplicate", "late")
     ]
     assert merged == chunks
     assert sum(again) > 0
+    return sum(again)
 
 
 @contextmanager

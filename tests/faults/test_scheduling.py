@@ -7,16 +7,18 @@ import pytest
 
 from protocol.definition import Lane
 from protocol.origin import host_name
-from protocol.settings import Broker
+from protocol.settings import HEARTBEAT_SECONDS, Broker
 from protocol.topology import work_queue
-from tests.support.fault_table import ANSWER
+from tests.support.fault_table import ANSWER, GOES_ON, MOVES
 from tests.support.stack_jobs import PacedJob, gate, paced, pi
-from tests.support.stack_processes import Program, eventually
+from tests.support.stack_processes import Program, Service, eventually
 from tests.support.stack_site import Site
 
 QUEUE = work_queue("default", Lane.NORMAL)
-NOTICED_SECONDS = 25.0
+BEATS = 2 * HEARTBEAT_SECONDS
 """Less than a producer waits where it has no evidence that a chunk is lost."""
+
+Seen = Callable[[str], None]
 
 
 def purge(broker: Broker, queue: str) -> int:
@@ -30,10 +32,11 @@ def waiting_in(broker: Broker, queue: str) -> int:
         return int(declared.method.message_count)
 
 
-def start(site: Site, slots: int = 1) -> None:
+def start(site: Site, slots: int = 1) -> Service:
     aggregator = site.aggregator()
     site.consumer(slots=slots).ready()
     eventually(lambda: aggregator.metric("montemq_live_slots") == slots, "all slots are live")
+    return aggregator
 
 
 def finish(run: Program) -> None:
@@ -111,32 +114,42 @@ def test_a_pool_is_served_by_its_own_consumers_only(site: Site) -> None:
     site.assert_answer(job, run.wait())
 
 
-@pytest.mark.fault("The work queue is purged", ANSWER)
-def test_chunks_that_are_purged_from_the_queue_are_issued_again(site: Site) -> None:
-    start(site)
+@pytest.mark.fault("The work queue is purged", ANSWER, GOES_ON, MOVES)
+def test_chunks_that_are_purged_from_the_queue_are_issued_again(site: Site, seen: Seen) -> None:
+    aggregator = start(site)
     # Not so short that the consumer takes all that there is.
     job = gate("purged", site.folder, closed_from=16, blocks=64, seconds=0.05)
     run = site.run(job, "--chunk-blocks", "1")
     eventually(job.waiting, "the slot computes")
     eventually(lambda: waiting_in(site.broker, QUEUE) > 0, "chunks wait")
-    assert purge(site.broker, QUEUE) > 0
+    purged = purge(site.broker, QUEUE)
+    assert purged > 0
     job.open()
-    site.assert_answer(job, run.wait(NOTICED_SECONDS))
+    site.assert_answer(job, run.wait(BEATS))
+    name = 'montemq_producer_chunks_reissued_total{reason="late"}'
+    eventually(lambda: aggregator.metric(name) >= purged, "all that were purged are issued again")
+    seen(f"{purged} purged, {name} 0 → {aggregator.metric(name):.0f}")
 
 
 @pytest.mark.slow
-@pytest.mark.fault("Two producers schedule one run; SIGKILL of the one that leads", ANSWER)
-def test_one_of_two_producers_leads(site: Site, seen: Callable[[str], None]) -> None:
-    aggregator = site.aggregator()
-    site.consumer().ready()
+@pytest.mark.fault(
+    "Two producers schedule one run; SIGKILL of the one that leads", ANSWER, GOES_ON, MOVES
+)
+def test_one_of_two_producers_leads(site: Site, seen: Seen) -> None:
+    aggregator = start(site)
     job = gate("led-by-one", site.folder, closed_from=16, blocks=64)
     leader = site.run(job, "--chunk-blocks", "1")
     site.reached(job, 16 / 64)
     other = site.run(job, "--chunk-blocks", "1")
     other.says(job.run)
-    name = f'montemq_producer_leaders{{host="{host_name()}",state="leading"}}'
-    eventually(lambda: aggregator.metric(name) == 1, "one of them leads")
+
+    def leaders() -> list[float]:
+        name = f'montemq_producer_leaders{{host="{host_name()}",state='
+        return [aggregator.metric(f'{name}"{state}"}}') for state in ("leading", "silent")]
+
+    eventually(lambda: leaders() == [1, 0], "one of them leads")
     leader.kill()
+    eventually(lambda: leaders() == [1, 1], "the other one leads, and the first is missed", BEATS)
     job.open()
-    site.assert_answer(job, other.wait())
-    seen("montemq_producer_leaders 1")
+    site.assert_answer(job, other.wait(BEATS))
+    seen("montemq_producer_leaders: leading 1 → 1, silent 0 → 1")

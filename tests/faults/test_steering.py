@@ -2,17 +2,21 @@
 
 import os
 import signal
+from collections.abc import Callable
 
 import pytest
 
 from protocol.messages import Command, Control, encode
 from protocol.origin import host_name
+from protocol.settings import HEARTBEAT_SECONDS
 from protocol.topology import CONTROL, EVENTS, EVERYBODY, control_key, finished_key
-from tests.support.fault_table import ANSWER
+from tests.support.fault_table import ANSWER, GOES_ON, MOVES
 from tests.support.stack_hostile import Hostile, hostile, send
 from tests.support.stack_jobs import gate
 from tests.support.stack_processes import Service, eventually
 from tests.support.stack_site import Site
+
+BEATS = 2 * HEARTBEAT_SECONDS
 
 
 def name_of(consumer: Service) -> str:
@@ -54,14 +58,18 @@ def test_a_consumer_is_quieted_and_resumed_by_command_and_by_signal_and_drains(s
     assert consumer.wait().code == 0
 
 
-@pytest.mark.fault("SIGSTOP of a consumer that is told to stop", ANSWER)
-def test_it_is_said_who_has_not_heard_and_who_does_not_exist(site: Site) -> None:
+@pytest.mark.fault("SIGSTOP of a consumer that is told to stop", ANSWER, GOES_ON, MOVES)
+def test_it_is_said_who_has_not_heard_and_who_does_not_exist(
+    site: Site, seen: Callable[[str], None]
+) -> None:
     aggregator, deaf, other = site.aggregator(), site.consumer(), site.consumer()
     for service in (aggregator, deaf, other):
         service.ready()
     job = gate("stopped-from-afar", site.folder)
     run = site.run(job, "--chunk-blocks", "1")
     eventually(lambda: len(job.waiting()) == 2, "both compute")
+    live = "montemq_live_consumers"
+    eventually(lambda: aggregator.metric(live) == 2, "both are known")
     nobody = site.command("fleet", "stop", name_of(other), "nobody")
     assert nobody.code == 2
     assert "no live consumer or host is called nobody" in nobody.err
@@ -74,9 +82,12 @@ def test_it_is_said_who_has_not_heard_and_who_does_not_exist(site: Site) -> None
     }  # fmt: skip
     assert f"was heard: {name_of(deaf)}" in told.err
     assert [other.wait().code, deaf.wait().code] == [0, 0]  # it heard it in the end
+    eventually(lambda: aggregator.metric(live) == 0, "they are known to be gone")
     job.open()
     site.consumer().ready()
-    site.assert_answer(job, run.wait())
+    eventually(lambda: aggregator.metric(live) == 1, "another one has come")
+    site.assert_answer(job, run.wait(BEATS))
+    seen(f"{live} 2 → 0 → 1")
 
 
 def test_a_command_that_does_not_come_from_an_operators_exchange_is_refused(site: Site) -> None:

@@ -1,17 +1,21 @@
 """A consumer that the broker has forgotten, without either of them knowing."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pika
 import pytest
 
 from protocol.definition import Lane
+from protocol.settings import HEARTBEAT_SECONDS
 from protocol.topology import work_queue
-from tests.support.fault_table import ANSWER
+from tests.support.fault_table import ANSWER, GOES_ON, MOVES
 from tests.support.stack_jobs import pi
+from tests.support.stack_processes import eventually
 from tests.support.stack_proxy import proxy
 from tests.support.stack_site import Site
 
+BEATS = 2 * HEARTBEAT_SECONDS
 QUEUE = work_queue("default", Lane.NORMAL)
 
 
@@ -23,9 +27,12 @@ def impatient(folder: Path) -> str:
     return str(folder)
 
 
-@pytest.mark.fault("The broker has forgotten who consumes", ANSWER)
-def test_a_consumer_that_the_broker_has_forgotten_says_so_and_connects_anew(site: Site) -> None:
-    site.aggregator().ready()
+@pytest.mark.fault("The broker has forgotten who consumes", ANSWER, GOES_ON, MOVES)
+def test_a_consumer_that_the_broker_has_forgotten_says_so_and_connects_anew(
+    site: Site, seen: Callable[[str], None]
+) -> None:
+    aggregator = site.aggregator()
+    aggregator.ready()
     with proxy(site.broker) as between:
         consumer = site.consumer(broker=between.broker, path=impatient(site.folder))
         consumer.ready()
@@ -36,5 +43,9 @@ def test_a_consumer_that_the_broker_has_forgotten_says_so_and_connects_anew(site
             between.say(pika.frame.Method(1, cancel).marshal())
         consumer.says(f"is given up: the broker does not know that {QUEUE} is consumed")
         job = pi("remembered", blocks=4)
-        site.assert_answer(job, site.run(job).wait())
+        site.assert_answer(job, site.run(job).wait(BEATS))
+        again = "montemq_host_reconnections_total"
+        eventually(lambda: aggregator.metric(again) > 0, "the consumer tells of it")
+        assert aggregator.metric(again) == 1
+        seen(f"{again} 0 → 1")
         site.close()

@@ -9,7 +9,7 @@ from protocol.amqp_probe import probe
 from protocol.settings import HEARTBEAT_SECONDS
 from tests.conftest import require_rabbitmq
 from tests.support.enrolled import enrolled_broker, login
-from tests.support.fault_table import ANSWER, GOES_ON
+from tests.support.fault_table import ANSWER, GOES_ON, MOVES
 from tests.support.releases import release, require_rabbitmq_4
 from tests.support.stack_jobs import gate
 from tests.support.stack_processes import eventually
@@ -21,7 +21,7 @@ HOST = "spare-1"
 
 
 @pytest.mark.slow
-@pytest.mark.fault("An empty RabbitMQ 4 takes the place of 3.10, mid-run", ANSWER, GOES_ON)
+@pytest.mark.fault("An empty RabbitMQ 4 takes the place of 3.10, mid-run", ANSWER, GOES_ON, MOVES)
 def test_an_upgrade(tmp_path: Path, plugin: None, seen: Callable[[str], None]) -> None:
     del plugin
     require_rabbitmq()

@@ -6,6 +6,7 @@ It knows nothing of runs and ledgers; `tests.support.stack_site` puts whole inst
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -220,7 +221,8 @@ class Service(Program):
         Without labels it is the sum of the metric's samples, 0 where there is none.
         """
         lines = self.http("/metrics")[1].splitlines()
-        assert f"# TYPE {name.partition('{')[0]} " in "\n".join(lines), f"{name} is a metric"
+        family = re.sub(r"(_bucket|_count|_sum)?(\{.*)?$", "", name)
+        assert f"# TYPE {family} " in "\n".join(lines), f"{name} is a metric"
         begins = (f"{name} ",) if "{" in name else (f"{name} ", f"{name}{{")
         return math.fsum(float(line.split()[-1]) for line in lines if line.startswith(begins))
 
