@@ -10,7 +10,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 import pytest
 
 from protocol.settings import HEARTBEAT_SECONDS
-from tests.support.fault_table import ANSWER, GOES_ON
+from tests.support.fault_table import ANSWER, GOES_ON, MOVES
 from tests.support.stack_jobs import asian, pi
 from tests.support.stack_processes import Program, Service, eventually
 from tests.support.stack_proxy import Frame, Held, proxy
@@ -70,7 +70,7 @@ def befalls(victim: Program, how: Signals, held: Held) -> None:
         held.release()
 
 
-@pytest.mark.fault("{how.name} of a consumer {step}", ANSWER, GOES_ON)
+@pytest.mark.fault("{how.name} of a consumer {step}", ANSWER, GOES_ON, MOVES)
 @how_it_ends
 @at_each(CONSUMER)
 def test_a_consumer(site: Site, step: str, how: Signals, seen: Callable[[str], None]) -> None:
@@ -80,7 +80,8 @@ def test_a_consumer(site: Site, step: str, how: Signals, seen: Callable[[str], N
         victim = site.consumer(broker=between.broker)
         for service in (aggregator, other, victim):
             service.ready()
-        eventually(lambda: aggregator.metric("montemq_live_consumers") == 2, "both are live")
+        alive = "montemq_live_consumers"
+        eventually(lambda: aggregator.metric(alive) == 2, "both are live")
         held = between.hold(*CONSUMER[step])
         job = pi("consumer-at-a-step", blocks=100)
         run = site.run(job, "--chunk-blocks", "2")
@@ -89,9 +90,10 @@ def test_a_consumer(site: Site, step: str, how: Signals, seen: Callable[[str], N
         if how is SIGKILL and CONSUMER[step] != (PARTIAL,):
             eventually(lambda: copies(aggregator) > 0, "the copy is counted", BEATS)
         seen(f"{copies(aggregator):.0f} copies dropped")
-        if how is SIGSTOP:
-            alive = "montemq_live_consumers"
-            eventually(lambda: aggregator.metric(alive) == 1, "it is missed", BEATS)
+        eventually(lambda: aggregator.metric(alive) == 1, "it is missed", BEATS)
+        if how is SIGKILL:
+            seen(f"{alive} 2 → 1")
+        else:
             victim.send(SIGCONT)
             eventually(lambda: aggregator.metric(alive) == 2, "it is back", BEATS)
             other.kill()
@@ -101,7 +103,7 @@ def test_a_consumer(site: Site, step: str, how: Signals, seen: Callable[[str], N
         site.close()
 
 
-@pytest.mark.fault("{how.name} of the aggregator between commit and ack", ANSWER, GOES_ON)
+@pytest.mark.fault("{how.name} of the aggregator between commit and ack", ANSWER, GOES_ON, MOVES)
 @how_it_ends
 def test_an_aggregator(site: Site, how: Signals, seen: Callable[[str], None]) -> None:
     quick = replace(site.broker, heartbeat=QUICK)
@@ -114,6 +116,7 @@ def test_an_aggregator(site: Site, how: Signals, seen: Callable[[str], None]) ->
         run = site.run(job, "--chunk-blocks", "2")
         held.reached()
         eventually(lambda: site.samples(job.run) > 0, "it has committed")
+        assert first.metric("montemq_store_epoch") == 1
         befalls(first, how, held)
         second = site.aggregator()
         second.ready()
@@ -129,7 +132,7 @@ def test_an_aggregator(site: Site, how: Signals, seen: Callable[[str], None]) ->
         site.close()
 
 
-@pytest.mark.fault("{how.name} of the producer {step}", ANSWER, GOES_ON)
+@pytest.mark.fault("{how.name} of the producer {step}", ANSWER, GOES_ON, MOVES)
 @how_it_ends
 @at_each(PRODUCER)
 def test_a_producer(site: Site, step: str, how: Signals, seen: Callable[[str], None]) -> None:
@@ -144,10 +147,10 @@ def test_a_producer(site: Site, step: str, how: Signals, seen: Callable[[str], N
         befalls(victim, how, held)
         again = site.run(job, "--chunk-blocks", "2")
         site.assert_answer(job, again.wait(BEATS))
+        name = "montemq_producer_chunks_published_total"
+        eventually(lambda: aggregator.metric(name) > 0, "the next one tells what it has published")
+        seen(f"{name} 0 → {aggregator.metric(name):.0f}, {copies(aggregator):.0f} copies dropped")
         if how is SIGSTOP:
             victim.send(SIGCONT)
             site.assert_answer(job, victim.wait(BEATS))
-        published = aggregator.metric("montemq_producer_chunks_published_total")
-        assert published > 0
-        seen(f"{published:.0f} chunks published by the next one, {copies(aggregator):.0f} copies")
         site.close()
