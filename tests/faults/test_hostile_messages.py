@@ -11,6 +11,7 @@ import pika
 import pytest
 
 from ops.private_broker import PrivateBroker
+from producer.scheduler import SILENCE_SECONDS
 from protocol.codec import pack
 from protocol.definition import Lane
 from protocol.messages import (
@@ -384,6 +385,10 @@ def test_progress_beyond_the_run_or_of_another_run_stops_no_producer(scene: Scen
     ]
     asked = scene.aggregator.metric(ASKED)
     send(scene.site.broker, EVENTS, progress_key(scene.job.run), messages)
-    eventually(lambda: scene.aggregator.metric(ASKED) > asked, "the producer asks instead")
+    eventually(
+        lambda: scene.aggregator.metric(ASKED) > asked,
+        "the producer asks instead, sooner than after a silence",
+        SILENCE_SECONDS - 1,
+    )
     scene.goes_on()
     scene.seen(f"{ASKED} +{scene.aggregator.metric(ASKED) - asked:.0f}")

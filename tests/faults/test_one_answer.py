@@ -16,16 +16,15 @@ import pytest
 
 from ops.private_broker import PrivateBroker
 from protocol.definition import Lane
-from protocol.messages import Chunk, decode
+from protocol.messages import Chunk, Partial, decode
 from protocol.settings import HEARTBEAT_SECONDS, Broker
-from protocol.topology import WORK, work_key, work_queue
+from protocol.topology import RESULTS_QUEUE, WORK, work_key, work_queue
 from tests.support.fault_table import ANSWER, GOES_ON, MOVES
 from tests.support.stack_jobs import ASIAN_REFERENCE, SIGMAS, Job, asian, gate, pi
 from tests.support.stack_processes import Service, eventually
 from tests.support.stack_site import Site
 
 BEATS = 2 * HEARTBEAT_SECONDS
-"""Less than a producer waits for a chunk before it issues it again: redelivery alone must do."""
 
 EPOCH = "montemq_store_epoch"
 MERGED = 'montemq_results_total{outcome="merged"}'
@@ -116,11 +115,25 @@ def test_what_an_aggregator_had_not_committed_when_it_was_killed_comes_again(
         assert (aggregator.metric(MERGED), aggregator.metric(EPOCH)) == (0, 1)
         assert site.samples(job.run) == 0
         aggregator.kill()
+    # Only an aggregator makes producers issue a chunk again, and there is none: it is the first.
+    eventually(lambda: 0 in unmerged(site.broker), "the first block's partial is back")
     second = site.aggregator()
     second.ready()
     site.assert_answer(job, run.wait(BEATS))
     assert (second.metric(MERGED), second.metric(EPOCH)) == (job.definition.blocks, 2)
     seen(f"{EPOCH} 1 → 2; {MERGED} 0, then {job.definition.blocks}")
+
+
+def unmerged(broker: Broker) -> set[int]:
+    """Return the blocks whose partials wait in the queue of results, which stay there."""
+    found = set()
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        channel = connection.channel()
+        while True:
+            method, properties, body = channel.basic_get(RESULTS_QUEUE)
+            if method is None:
+                return found
+            found.add(decode(properties.type, body, Partial).first_block)
 
 
 @pytest.mark.fault("SIGKILL of the broker", ANSWER, GOES_ON, MOVES)
