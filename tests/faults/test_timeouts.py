@@ -7,7 +7,7 @@ import pytest
 
 from ops.private_broker import PrivateBroker
 from protocol.settings import HEARTBEAT_SECONDS
-from tests.support.fault_table import ANSWER, GOES_ON
+from tests.support.fault_table import ANSWER, GOES_ON, MOVES
 from tests.support.stack_jobs import gate
 from tests.support.stack_processes import eventually
 from tests.support.stack_site import Site
@@ -43,7 +43,9 @@ def impatient(node: PrivateBroker) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.fault("A chunk takes longer than the broker's consumer time-out", ANSWER, GOES_ON)
+@pytest.mark.fault(
+    "A chunk takes longer than the broker's consumer time-out", ANSWER, GOES_ON, MOVES
+)
 def test_a_timeout(site: Site, private_broker: PrivateBroker, seen: Callable[[str], None]) -> None:
     with impatient(private_broker):
         aggregator, consumer = site.aggregator(), site.consumer(1)
