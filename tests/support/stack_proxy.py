@@ -89,6 +89,7 @@ class Proxy:
         self._silent: set[socket.socket] = set()
         self._guard = threading.Lock()
         self._held: list[Held] = []
+        self._fallen = False
         self._threads = [threading.Thread(target=self._accept)]
         self.bytes_per_second: int | None = None
         self.broker = replace(target, host="127.0.0.1", port=self._listener.getsockname()[1])
@@ -117,6 +118,13 @@ class Proxy:
             self._silent.update(self._sockets)
             return len(self._sockets) // 2
 
+    def fall(self) -> None:
+        """Be gone for clients, those to come too; the broker is not told and keeps its side."""
+        self._fallen = True
+        self._stop_listening()
+        for client in self._sockets[::2]:
+            client.shutdown(socket.SHUT_RDWR)
+
     def say(self, frame: bytes) -> None:
         """Tell the broker something in the name of every client, which do not know of it."""
         with self._guard:
@@ -124,13 +132,17 @@ class Proxy:
                 server.sendall(frame)
 
     def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
+        self._stop_listening()
         for held in self._held:
             held.drop()
         self.break_all()
         for thread in self._threads:
             thread.join()
         self._listener.close()
+
+    def _stop_listening(self) -> None:
+        with contextlib.suppress(OSError):  # it was done before
+            self._listener.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
         while True:
@@ -153,12 +165,12 @@ class Proxy:
             for frame in _frames(source, greeting=from_client):
                 if not all(held.passes(frame, from_client=from_client) for held in self._held):
                     break
-                if source in self._silent:
+                if source in self._silent or (self._fallen and not from_client):
                     continue
                 if self.bytes_per_second is not None:
                     time.sleep(len(frame) / self.bytes_per_second)
                 sink.sendall(frame)
-        for end in (source, sink):
+        for end in (source,) if self._fallen and from_client else (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
         source.close()
