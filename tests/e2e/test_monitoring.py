@@ -198,7 +198,7 @@ class Nuisance:
         for _ in range(32):
             method, _, _ = self._channel.basic_get(work_queue("idle", self._lane))
             if method is not None:
-                self._channel.basic_nack(method.delivery_tag)
+                self._channel.basic_reject(method.delivery_tag)
 
 
 @pytest.fixture(scope="module")
