@@ -52,10 +52,8 @@ class Locks:
 
     async def give_back(self, link: Link, name: str) -> None:
         """Give a lock of this link back."""
-        if self._held.get(name + SECOND) is link:
-            name += SECOND
-        self._held.pop(name, None)
-        await link.unlock(name)
+        last = {queue: self._held.pop(queue, None) for queue in (name, name + SECOND)}
+        await link.unlock(name + SECOND if last[name + SECOND] is link else name)
 
     async def _has_fallen(self, queue: str) -> bool:
         """Say whether this process held it last, over a node that is no longer there."""
