@@ -540,7 +540,7 @@ def test_the_tally_has_what_slots_answered_and_what_failed_without_them(driver: 
         driver.pass_time(0.2)
         driver.done(kind=kind)
     driver.deliver(chunk(7, not_by=(WORKER.host,)))
-    found = driver.policy.tally.totals(0, 0)
+    found = driver.policy.tally.totals(0, 0, 0)
     assert found.models["pi"].samples == 2 * 2
     assert found.models["pi"].chunks[4] == 2
     assert found.failures == {FailureKind.NOT_FINITE: 1, FailureKind.DECLINED: 1}
@@ -591,7 +591,7 @@ def test_an_agent_that_returns_its_chunks_kills_its_slots_and_fails_nothing(driv
     assert one(actions, e.Return).receipt == (1, 1)
     died = driver.send(e.SlotCrashed(0, "killed by SIGKILL"))
     assert not only(died, e.Publish)
-    assert driver.policy.tally.totals(0, 0).failures == {}
+    assert driver.policy.tally.totals(0, 0, 0).failures == {}
     assert one(died, e.StartSlot).slot == 0  # at hand when it goes on
 
 
@@ -663,7 +663,7 @@ def test_a_slot_is_exchanged_after_so_many_chunks_and_no_chunk_fails() -> None:
     assert one(ended, e.StartSlot).slot == 0
     assert not only(ended, e.Note)
     assert started(driver.send(e.SlotReady(0))) == [3]
-    assert FailureKind.CRASH not in driver.policy.tally.totals(0, 0).failures
+    assert FailureKind.CRASH not in driver.policy.tally.totals(0, 0, 0).failures
 
 
 def test_a_slot_that_uses_too_much_memory_is_killed_and_its_chunk_fails_with_the_figure() -> None:
