@@ -12,7 +12,6 @@ from protocol.machines import machine_user
 
 NOTHING = "^$"
 _OWN_QUEUE = r"amq\.gen-.*"
-_WORK_QUEUE = rf"{re.escape(t.WORK)}\..*\.q"
 _REFUSED = r"refused\.[^*#]+"
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 
@@ -93,13 +92,12 @@ def _subscriber(
     *,
     locks: tuple[str, ...] = (),
     writes: tuple[str, ...] = (),
-    patterns: tuple[str, ...] = (),
     topics: Mapping[str, Topics] | None = None,
 ) -> Rights:
     """Return the rights of somebody who asks the aggregator and hears its events."""
     return Rights(
         configure=_any(patterns=(_OWN_QUEUE, *locks)),
-        write=_any(t.RPC, *writes, patterns=(_OWN_QUEUE, *patterns)),
+        write=_any(t.RPC, *writes, patterns=(_OWN_QUEUE,)),
         read=_any(t.EVENTS, patterns=(_OWN_QUEUE,)),
         topics=topics or {},
     )
@@ -110,7 +108,7 @@ def _consumer(user: str) -> Rights:
     return Rights(
         configure=_any(patterns=(_OWN_QUEUE,)),
         write=_any(t.RESULTS, t.TELEMETRY, patterns=(_OWN_QUEUE,)),
-        read=_any(t.EVENTS, t.CONTROL, patterns=(_OWN_QUEUE, _WORK_QUEUE)),
+        read=_any(t.EVENTS, t.CONTROL, patterns=(_OWN_QUEUE, rf"{re.escape(t.WORK)}\..*\.q")),
         topics={
             t.RESULTS: Topics(write=_any(*keys)),
             t.TELEMETRY: Topics(write=_any(user)),
@@ -124,8 +122,6 @@ _RIGHTS = {
     Role.PRODUCER: _subscriber(
         locks=(_lock(t.PRODUCER_LOCK), f"{re.escape(t.leader_lock(''))}.*"),
         writes=(t.WORK, t.TELEMETRY),
-        # Who may do nothing with a queue is not told by 4.2.6 and later that it is there.
-        patterns=(_WORK_QUEUE,),
         topics={t.TELEMETRY: Topics(write=_any(Role.PRODUCER))},
     ),
     Role.OPERATOR: _subscriber(writes=(t.CONTROL,)),

@@ -103,6 +103,8 @@ class Attendant:
         Whether it may lead.
     tally
         Where to count what it publishes; its own if None.
+    locks
+        Where the run's is held over one connection after another; its own if None.
 
     Attributes
     ----------
@@ -112,8 +114,6 @@ class Attendant:
         Whether it was asked to have it, answered or not.
     state
         The run's, as last heard.
-    locks
-        The run's, over one connection after another.
     """
 
     def __init__(
@@ -123,12 +123,13 @@ class Attendant:
         chunk_blocks: int | None = None,
         role: Role = Role.LEAD,
         tally: Tally | None = None,
+        locks: Locks | None = None,
     ) -> None:
         self.submission = submission
         self.declared = role is Role.WATCH
         self.asked = self.declared
         self.state = RunState.RUNNING
-        self.locks = Locks()
+        self._locks = locks or Locks()
         self._observer = observer
         self._role = role
         self._chunk_blocks = chunk_blocks
@@ -261,7 +262,7 @@ class Attendant:
         """Take the lead over from a producer that died; who only watches says that nobody leads."""
         run = self.submission.run
         if self._role is Role.LEAD:
-            self._leads = await self.locks.take(link, topology.leader_lock(run))
+            self._leads = await self._locks.take(link, topology.leader_lock(run))
             if self._leads:
                 await self._join(link)  # for a term of our own
             return

@@ -217,7 +217,9 @@ class Desk:
         """Schedule a run whose lock this link holds, and give the lock back at its end."""
         inbox = await self._events.follow(run)
         try:
-            attendant = self._attended[run] = Attendant(await self._read(run), tally=self._tally)
+            attendant = self._attended[run] = Attendant(
+                await self._read(run), tally=self._tally, locks=self._locks
+            )
             log.info("adopted run %s", run, extra=of_run(run))
             await attendant.attend(self._link, inbox, leads=True)
             log.info("run %s %s", run, attendant.state, extra=of_run(run))

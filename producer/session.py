@@ -16,6 +16,7 @@ from producer.rpc import ask
 from producer.runfile import Submission
 from protocol import topology
 from protocol.amqp_aio import Link, no_aggregator
+from protocol.amqp_locks import Locks
 from protocol.errors import (
     BrokerError,
     BrokerRefusedError,
@@ -63,7 +64,10 @@ class RunSession:
         self._broker = broker
         self._role = role
         self._meter = Meter()
-        self._attendant = Attendant(submission, observer, chunk_blocks, role, self._meter.tally)
+        self._locks = Locks()
+        self._attendant = Attendant(
+            submission, observer, chunk_blocks, role, self._meter.tally, self._locks
+        )
 
     @property
     def declared(self) -> bool | None:
@@ -144,7 +148,7 @@ class RunSession:
         if self._role is Role.WATCH:
             return inbox, False
         await expect_queue(link, job.pool, job.lane, "" if self.declared else AGAIN)
-        return inbox, await self._attendant.locks.take(link, topology.leader_lock(job.run))
+        return inbox, await self._locks.take(link, topology.leader_lock(job.run))
 
 
 def raise_unless_finished(

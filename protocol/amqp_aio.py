@@ -5,6 +5,8 @@ It does not reconnect: whoever owns a `Link` starts a fresh one when `closed` is
 
 import asyncio
 import logging
+import re
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -71,6 +73,10 @@ class Link:
     ----------
     broker, node
         What was asked for, and which of its nodes has answered.
+    release
+        Of the broker: the first two numbers of its version.
+    closed, closed_at, reason
+        Whether the connection has ended, when on the monotonic clock, and why.
     """
 
     def __init__(
@@ -83,7 +89,9 @@ class Link:
     ) -> None:
         self.broker = broker
         self.node = node
+        self.release = _release(raw.connection.server_properties)
         self.closed = asyncio.Event()
+        self.closed_at: float | None = None
         self.reason = "the connection was closed"
         self._connection = connection
         self._channel = channel
@@ -156,7 +164,7 @@ class Link:
                 await self._connection.close()
         except (TimeoutError, *aio_errors.CONNECTION_EXCEPTIONS):
             pass  # it is gone either way
-        self.closed.set()
+        self._end()
 
     async def __aenter__(self) -> Self:
         return self
@@ -478,11 +486,16 @@ class Link:
         if future is not None and not future.done():
             future.set_result(message)
 
+    def _end(self) -> None:
+        if self.closed_at is None:
+            self.closed_at = time.monotonic()
+        self.closed.set()
+
     def _on_close(self, _: object, error: BaseException | None = None) -> None:
         error = ended(error)
         if error is not None and not self.closed.is_set():
             self.reason = str(error) or type(error).__name__
-        self.closed.set()
+        self._end()
         self._stream.close(error)
         for future in self._replies.values():
             if not future.done():
@@ -490,7 +503,7 @@ class Link:
 
     async def _on_cancelled(self, _: object) -> None:
         self.reason = "the broker cancelled a consumer"
-        self.closed.set()  # first, or closing would give another reason
+        self._end()  # first, or closing would give another reason
         await self.close()
 
 
@@ -521,6 +534,10 @@ def _refusals(exchange: str, key: str) -> Iterator[None]:
 
 def _unroutable(exchange: str, key: str) -> UnroutableError:
     return UnroutableError(f"no queue takes messages for {exchange or 'default'}, key {key}")
+
+
+def _release(properties: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d{1,9}", str(properties.get("version", "")))[:2]))
 
 
 def _type(message: DeliveredMessage) -> str | None:

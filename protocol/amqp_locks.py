@@ -3,41 +3,86 @@
 A lock is an exclusive queue, which falls with its connection. From RabbitMQ 4.2 on a cluster keeps
 it where its whole node has fallen, until that is back or forgotten: whoever held it would wait for
 himself. So there is a second queue for that case, and who takes one looks after the other.
+
+At worst, where a node falls just after somebody else took a lock, two hold it for a while: they
+waste work and do no harm.
 """
 
 import asyncio
+import time
 from contextlib import suppress
+from dataclasses import dataclass
 
 from protocol.amqp_aio import Link
-from protocol.errors import LockedError
+from protocol.errors import BrokerRefusedError, LockedError
 from protocol.settings import Broker
 
 ANSWER_SECONDS = 2.0
+CLAIM_SECONDS = 60.0
+"""How long a lock is claimed that was lost: who held it comes back within seconds."""
+
+KEEPS_FALLEN = (4, 2)
+"""The first release that does."""
+
 SECOND = ".second"
 """What is added to the name of a lock for its second queue."""
 
 
-class Locks:
-    """The locks of a process."""
+@dataclass(frozen=True)
+class _Claim:
+    """What this process holds, or held last: which queue of a lock, and the node that had each."""
 
-    def __init__(self) -> None:
-        self._held: dict[str, Link] = {}
+    link: Link
+    queue: str
+    nodes: dict[str, Broker]
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it is held, or was until just now."""
+        ended = self.link.closed_at
+        return ended is None or time.monotonic() - ended < CLAIM_SECONDS
+
+
+class Locks:
+    """The locks of a process.
+
+    Parameters
+    ----------
+    since
+        The first release with which second queues are needed.
+    """
+
+    def __init__(self, since: tuple[int, ...] = KEEPS_FALLEN) -> None:
+        self._since = since
+        self._claims: dict[str, _Claim] = {}
+        self._forgot_at = time.monotonic()
+        self._looked: dict[Broker, tuple[float, bool]] = {}
 
     async def take(self, link: Link, name: str) -> bool:
         """Take a lock unless somebody else holds it; say whether this link has it now."""
-        if not link.broker.others:
+        if link.release < self._since:
             return await link.try_lock(name)
-        queues = (name, name + SECOND)
-        for queue, other in (queues, reversed(queues)):
+        self._forget_stale()
+        before = self._claims.get(name)
+        if before is not None and before.link is link:
+            return True
+        fallen = await self._fallen(before)
+        # Never a passive declaration: the broker may look for a fallen queue for a minute.
+        taken = None
+        for queue in (name, name + SECOND):
             if await link.try_lock(queue):
-                if await link.is_locked(other) and not await self._has_fallen(other):
+                if taken is None:
+                    taken = queue
+                else:
                     await link.unlock(queue)
-                    return False
-                self._held[queue] = link
-                return True
-            if not await self._has_fallen(queue):
+            elif queue not in fallen:
+                if taken is not None:
+                    await link.unlock(taken)
                 return False
-        return False
+        if taken is None:
+            return False
+        self._claims[name] = _Claim(link, taken, {**fallen, taken: link.node})
+        return True
 
     async def hold(self, link: Link, name: str) -> None:
         """Take a lock.
@@ -52,20 +97,38 @@ class Locks:
 
     async def give_back(self, link: Link, name: str) -> None:
         """Give a lock of this link back."""
-        last = {queue: self._held.pop(queue, None) for queue in (name, name + SECOND)}
-        await link.unlock(name + SECOND if last[name + SECOND] is link else name)
+        claim = self._claims.pop(name, None)
+        await link.unlock(name if claim is None else claim.queue)
 
-    async def _has_fallen(self, queue: str) -> bool:
-        """Say whether this process held it last, over a node that is no longer there."""
-        held = self._held.get(queue)
-        return held is not None and held.closed.is_set() and not await _answers(held.node)
+    def _forget_stale(self) -> None:
+        """Forget, now and then, what others lead or nobody needs."""
+        if time.monotonic() - self._forgot_at > CLAIM_SECONDS:
+            self._forgot_at = time.monotonic()
+            self._claims = {name: one for name, one in self._claims.items() if one.is_fresh}
+
+    async def _fallen(self, claim: _Claim | None) -> dict[str, Broker]:
+        """Return the queues that were ours until just now, over nodes that are no longer there."""
+        if claim is None or not claim.is_fresh:
+            return {}
+        return {q: node for q, node in claim.nodes.items() if not await self._answers(node)}
+
+    async def _answers(self, node: Broker) -> bool:
+        """Say whether a node accepts connections; for a moment what was seen last holds."""
+        at, answered = self._looked.get(node, (-ANSWER_SECONDS, False))
+        if time.monotonic() - at >= ANSWER_SECONDS:
+            answered = await _answers(node)
+            self._looked[node] = time.monotonic(), answered
+        return answered
 
 
 async def is_held(link: Link, name: str) -> bool:
-    """Say whether anybody holds a lock, without taking it."""
-    if await link.is_locked(name):
+    """Say whether anybody holds a lock, without taking it; who may not know takes it for held."""
+    try:
+        if await link.is_locked(name):
+            return True
+        return link.release >= KEEPS_FALLEN and await link.is_locked(name + SECOND)
+    except BrokerRefusedError:
         return True
-    return bool(link.broker.others) and await link.is_locked(name + SECOND)
 
 
 async def _answers(node: Broker) -> bool:

@@ -180,6 +180,7 @@ OTHERS = {
     (Role.PRODUCER, "put work aside"): lambda c: c.queue_unbind(
         WORK_QUEUE, t.WORK, "default.normal"
     ),
+    (Role.PRODUCER, "make work of events"): lambda c: c.queue_bind(WORK_QUEUE, t.EVENTS, "#"),
     (Role.PRODUCER, "delete a work queue"): lambda c: c.queue_delete(WORK_QUEUE),
     (Role.PRODUCER, "command the fleet"): publish(t.CONTROL, "fleet.h", user_id="producer"),
     (Role.PRODUCER, "take the aggregator's lock"): lambda c: c.queue_declare(
