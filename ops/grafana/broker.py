@@ -125,7 +125,12 @@ DASHBOARD = Dashboard(
                     (
                         Query("max(rabbitmq_alarms_memory_used_watermark)", "memory"),
                         Query("max(rabbitmq_alarms_free_disk_space_watermark)", "disk"),
-                        Query("max(rabbitmq_alarms_file_descriptor_limit)", "files"),
+                        # From 4.3 on there is no such alarm.
+                        Query(
+                            "max(rabbitmq_alarms_file_descriptor_limit) "
+                            "or 0 * max(rabbitmq_alarms_memory_used_watermark)",
+                            "files",
+                        ),
                     ),
                     unit=Unit.ON_OFF,
                     kind=Kind.NUMBER,
