@@ -20,8 +20,8 @@ from protocol.origin import host_name
 from protocol.settings import HEARTBEAT_SECONDS, Broker
 from protocol.topology import topology, work_queue
 from tests.support.fault_table import ANSWER, GOES_ON, MOVES
-from tests.support.stack_jobs import asian, gate, pi
-from tests.support.stack_metrics import CRASHES, LIVE, RECONNECTIONS, becomes, reconnected
+from tests.support.stack_jobs import gate, pi
+from tests.support.stack_metrics import ACTIVE, CRASHES, LIVE, becomes, connected, reconnected
 from tests.support.stack_processes import Service, eventually
 from tests.support.stack_proxy import proxy
 from tests.support.stack_site import Site
@@ -127,15 +127,17 @@ def test_slots_that_die_again_and_again_start_after_growing_pauses_and_work_once
     killed: set[int] = set()
 
     def dies() -> bool:
+        if "it starts again in 4 s" in consumer.err:
+            return True
         for slot in slots_of(consumer) - killed:
             killed.add(slot)
             os.kill(slot, signal.SIGKILL)
-        return "it starts again in 4 s" in consumer.err
+        return False
 
     eventually(dies, "the pause has grown")
-    eventually(lambda: dies() and aggregator.metric(rests) == 1, "it tells that it rests")
+    becomes(aggregator, rests, 1, 4)
     pauses = re.findall(r"it starts again in ([\d.]+) s", consumer.err)
-    assert pauses[:4] == ["0", "1", "2", "4"]  # however soon each was killed
+    assert pauses == ["0", "1", "2", "4"]  # however soon each was killed
     assert len(killed) == len(pauses)
     job = pi("after-crashes")
     site.assert_answer(job, site.run(job).wait(BEATS))
@@ -275,7 +277,7 @@ def test_a_consumer_comes_back_when_the_broker_deletes_its_queue(
     aggregator.ready()
     consumer.ready()
     cancels = "montemq_host_broker_cancels_total"
-    becomes(aggregator, LIVE, 1)
+    before = connected(aggregator)
     assert aggregator.metric(cancels) == 0
     with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
         channel = connection.channel()
@@ -292,7 +294,7 @@ def test_a_consumer_comes_back_when_the_broker_deletes_its_queue(
     becomes(aggregator, cancels, 1)
     becomes(aggregator, "montemq_host_samples_total", job.samples)
     becomes(aggregator, 'montemq_model_samples_total{model="pi"}', job.samples)
-    seen(f"{cancels} 0 → 1; {reconnected(aggregator)}")
+    seen(f"{cancels} 0 → 1; {reconnected(aggregator, before)}")
 
 
 @pytest.mark.fault("A machine gives other bits than are on record", ANSWER, MOVES, "it ends")
@@ -332,12 +334,11 @@ def test_everybody_comes_back_when_the_broker_ends_every_connection_in_order(
     run = site.run(job, "--chunk-blocks", "1")
     site.reached(job, 8 / 64)
     eventually(job.waiting, "the slot computes")
-    becomes(services[0], LIVE, 1)
-    assert services[0].metric(RECONNECTIONS) == 0
+    before = connected(services[0])
     private_broker.restart()  # stops it first, as an operator does: every client is told
     job.open()
     site.assert_answer(job, run.wait(BEATS))
-    seen(reconnected(services[0]))
+    seen(reconnected(services[0], before))
     assert all(service.running for service in services)
 
 
@@ -349,16 +350,18 @@ def test_everybody_comes_back_when_all_connections_break_and_the_digest_is_the_s
         services = [site.aggregator(broker=between.broker), site.consumer(broker=between.broker)]
         for service in services:
             service.ready()
-        becomes(services[0], LIVE, 1)
-        assert services[0].metric(RECONNECTIONS) == 0
-        job = asian("cut-off")
+        job = gate("cut-off", site.folder, blocks=400, closed_from=300, seconds=0.005)
         run = site.run(job, "--chunk-blocks", "2", broker=between.broker)
         for share in (0.1, 0.4):
             site.reached(job, share)
+            before = connected(services[0])
             assert between.break_all() > 0
+            becomes(services[0], ACTIVE, 0)
+            becomes(services[0], ACTIVE, 1)
+            seen(reconnected(services[0], before))
         merged = site.samples(job.run)
+        job.open()
         eventually(lambda: site.samples(job.run) > merged, "work goes on", BEATS)
         site.assert_answer(job, run.wait())
-        seen(reconnected(services[0]))
         assert all(service.running for service in services)
         site.close()

@@ -145,11 +145,13 @@ def test_a_producer(site: Site, step: str, how: Signals, seen: Callable[[str], N
         job = asian("producer-at-a-step", blocks=100)
         victim = site.run(job, "--chunk-blocks", "2", broker=between.broker)
         befalls(victim, how, held)
+        name = "montemq_producer_chunks_published_total"
+        before = aggregator.metric(name)
         again = site.run(job, "--chunk-blocks", "2")
         site.assert_answer(job, again.wait(BEATS))
-        name = "montemq_producer_chunks_published_total"
-        eventually(lambda: aggregator.metric(name) > 0, "the next one tells what it has published")
-        seen(f"{name} 0 → {aggregator.metric(name):.0f}, {copies(aggregator):.0f} copies dropped")
+        eventually(lambda: aggregator.metric(name) > before, "the next one tells what it published")
+        grown = f"{name} {before:.0f} → {aggregator.metric(name):.0f}"
+        seen(f"{grown}, {copies(aggregator):.0f} copies dropped")
         if how is SIGSTOP:
             victim.send(SIGCONT)
             site.assert_answer(job, victim.wait(BEATS))

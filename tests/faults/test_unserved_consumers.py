@@ -11,7 +11,7 @@ from protocol.settings import HEARTBEAT_SECONDS
 from protocol.topology import work_queue
 from tests.support.fault_table import ANSWER, GOES_ON, MOVES
 from tests.support.stack_jobs import pi
-from tests.support.stack_processes import eventually
+from tests.support.stack_metrics import RECONNECTIONS, connected, reconnected
 from tests.support.stack_proxy import proxy
 from tests.support.stack_site import Site
 
@@ -36,6 +36,7 @@ def test_a_consumer_that_the_broker_has_forgotten_says_so_and_connects_anew(
     with proxy(site.broker) as between:
         consumer = site.consumer(broker=between.broker, path=impatient(site.folder))
         consumer.ready()
+        before = connected(aggregator)
         name = consumer.err.partition(": pool default")[0].rpartition(" ")[2]
         for number in (1, 2, 3):  # however often it has asked for chunks by now
             tag = f"{name}.1.{number}.{QUEUE}"
@@ -44,8 +45,6 @@ def test_a_consumer_that_the_broker_has_forgotten_says_so_and_connects_anew(
         consumer.says(f"is given up: the broker does not know that {QUEUE} is consumed")
         job = pi("remembered", blocks=4)
         site.assert_answer(job, site.run(job).wait(BEATS))
-        again = "montemq_host_reconnections_total"
-        eventually(lambda: aggregator.metric(again) > 0, "the consumer tells of it")
-        assert aggregator.metric(again) == 1
-        seen(f"{again} 0 → 1")
+        seen(reconnected(aggregator, before))
+        assert aggregator.metric(RECONNECTIONS) == before + 1
         site.close()

@@ -12,6 +12,7 @@ from tests.support.enrolled import enrolled_broker, login
 from tests.support.fault_table import ANSWER, GOES_ON, MOVES
 from tests.support.releases import release, require_rabbitmq_4
 from tests.support.stack_jobs import gate
+from tests.support.stack_metrics import connected, reconnected
 from tests.support.stack_processes import eventually
 from tests.support.stack_site import Site
 
@@ -33,6 +34,7 @@ def test_an_upgrade(tmp_path: Path, plugin: None, seen: Callable[[str], None]) -
             consumer = site.consumer(broker=login(old, tmp_path, f"consumer.{HOST}"))
             aggregator.ready()
             consumer.ready()
+            connections = connected(aggregator)
             job = gate("upgraded", tmp_path, closed_from=8)
             producer = login(old, tmp_path, "producer")
             run = site.run(job, "--chunk-blocks", "1", broker=producer)
@@ -49,10 +51,8 @@ def test_an_upgrade(tmp_path: Path, plugin: None, seen: Callable[[str], None]) -
                 site.assert_answer(job, run.wait(BEATS))
                 assert aggregator.running
                 assert consumer.running
-                name = "montemq_host_reconnections_total"
-                eventually(lambda: aggregator.metric(name) > 0, "the consumer tells of it")
-                again = aggregator.metric(name)
-                seen(f"{before} → {after}; {site.answers[0]}; {name} 0 → {again:.0f}")
+                again = reconnected(aggregator, connections)
+                seen(f"{before} → {after}; {site.answers[0]}; {again}")
                 site.close()
     assert before.startswith("3.")
     assert after.startswith("4.")

@@ -19,7 +19,13 @@ def becomes(
     )
 
 
-def reconnected(aggregator: Service) -> str:
-    """Wait until consumers have told that they connected anew; return what is seen."""
-    eventually(lambda: aggregator.metric(RECONNECTIONS) > 0, f"{RECONNECTIONS} grows")
-    return f"{RECONNECTIONS} 0 → {aggregator.metric(RECONNECTIONS):.0f}"
+def connected(aggregator: Service) -> float:
+    """Wait until a consumer is live; return how often consumers have connected anew so far."""
+    becomes(aggregator, LIVE, 1)
+    return aggregator.metric(RECONNECTIONS)
+
+
+def reconnected(aggregator: Service, before: float) -> str:
+    """Wait until consumers have told that they connected anew since then; return what is seen."""
+    eventually(lambda: aggregator.metric(RECONNECTIONS) > before, f"{RECONNECTIONS} grows")
+    return f"{RECONNECTIONS} {before:.0f} → {aggregator.metric(RECONNECTIONS):.0f}"

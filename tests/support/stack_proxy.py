@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from protocol.settings import Broker
@@ -104,9 +104,7 @@ class Proxy:
         """End every connection without a word of AMQP; return how many there were."""
         with self._guard:
             broken, self._sockets = self._sockets, []
-        for end in broken:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        _end(broken)
         return len(broken) // 2
 
     def fall_silent(self) -> int:
@@ -122,8 +120,9 @@ class Proxy:
         """Be gone for clients, those to come too; the broker is not told and keeps its side."""
         self._fallen = True
         self._stop_listening()
-        for client in self._sockets[::2]:
-            client.shutdown(socket.SHUT_RDWR)
+        with self._guard:
+            clients = self._sockets[::2]
+        _end(clients)
 
     def say(self, frame: bytes) -> None:
         """Tell the broker something in the name of every client, which do not know of it."""
@@ -170,9 +169,7 @@ class Proxy:
                 if self.bytes_per_second is not None:
                     time.sleep(len(frame) / self.bytes_per_second)
                 sink.sendall(frame)
-        for end in (source,) if self._fallen and from_client else (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        _end((source,) if self._fallen and from_client else (source, sink))
         source.close()
 
 
@@ -184,6 +181,13 @@ def proxy(target: Broker, port: int = 0) -> Iterator[Proxy]:
         yield made
     finally:
         made.close()
+
+
+def _end(sockets: Iterable[socket.socket]) -> None:
+    """Say nothing more over sockets; those that are gone already stay so."""
+    for end in sockets:
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
 
 
 def _frames(source: socket.socket, *, greeting: bool) -> Iterator[bytes]:
