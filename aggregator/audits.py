@@ -12,7 +12,7 @@ from enum import StrEnum
 from itertools import islice
 
 from protocol.codec import canonical
-from protocol.messages import MAX_NOT_BY, ChunkScope, Partial, WantedAudit
+from protocol.messages import MAX_NOT_BY, TOLD_AUDITS, ChunkScope, Partial, WantedAudit
 from protocol.statistics import Statistics
 
 MAX_PENDING = 10_000
@@ -20,9 +20,6 @@ MAX_PENDING = 10_000
 
 MAX_SETBACKS = 3
 """So often a host may fail to compute a chunk before it is not asked any more."""
-
-MAX_TOLD = 200
-"""Audits that a message tells of: the oldest, the others follow when these are done."""
 
 Key = tuple[int, int, int]
 """Cell, first block and how many."""
@@ -159,7 +156,7 @@ class Audits:
 
     def wanted(self, hosts: Collection[str]) -> tuple[WantedAudit, ...]:
         """Return what is to be computed again, of what one of these hosts may compute."""
-        return tuple(_wanted(audit) for audit in islice(self.open_to(hosts), MAX_TOLD))
+        return tuple(_wanted(audit) for audit in islice(self.open_to(hosts), TOLD_AUDITS))
 
     def open_to(self, hosts: Collection[str]) -> Iterator[Audit]:
         """Yield the audits that one of these hosts may compute, the oldest first."""

@@ -42,7 +42,7 @@ _SUMS: tuple[Family[LeaderSums], ...] = (
     Family(
         COUNTER,
         "producer_messages_rejected",
-        "Messages that producers refused.",
+        "Events refused by producers that lead runs.",
         (),
         lambda sums: sums.rejected,
     ),

@@ -4,16 +4,15 @@ It is collected while a batch is taken in, and taken once the batch is committed
 run stands in its books.
 """
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from aggregator.audits import MAX_TOLD
 from aggregator.books import RunBooks
 from aggregator.fleet import Fleet
 from aggregator.result import headline
 from protocol import topology
 from protocol.messages import (
+    TOLD_AUDITS,
     CellProgress,
     ConsumerOutdated,
     Declared,
@@ -51,11 +50,20 @@ class RunNews:
 class _Told:
     """What was last told about a run.
 
-    Of what came back without an answer no more is repeated than audits are under way at a time.
+    Attributes
+    ----------
+    sequence
+        Of the last progress.
+    fruitless
+        The latest attempts that came back without an answer, no more than audits are under way at a
+        time. No store has them: they are lost with an aggregator that is killed, and the scheduler
+        then takes these attempts for late.
+    headline, headline_at
+        The estimate, and when it was computed.
     """
 
     sequence: int = 0
-    fruitless: deque[int] = field(default_factory=lambda: deque(maxlen=MAX_TOLD))
+    fruitless: dict[int, None] = field(default_factory=dict)
     headline: Headline | None = None
     headline_at: float = float("-inf")
 
@@ -105,7 +113,11 @@ class News:
         The event may be lost, and the scheduler would wait for it in vain: answers repeat it.
         """
         self.of(run).failed_attempts.append(attempt)
-        self._told[run].fruitless.append(attempt)
+        fruitless = self._told[run].fruitless
+        fruitless.pop(attempt, None)
+        fruitless[attempt] = None
+        if len(fruitless) > TOLD_AUDITS:
+            del fruitless[next(iter(fruitless))]
 
     def fruitless(self, run: str) -> Collection[int]:
         """Return the latest attempts of an active run of which that was told."""

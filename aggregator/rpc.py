@@ -14,10 +14,10 @@ from aggregator.summaries import declaration, unknown_run
 from aggregator.watch import Watch
 from protocol.errors import (
     MontemqError,
+    ResultTooLargeError,
     RunIdTakenError,
     StoreError,
     UnknownRunError,
-    UsageError,
 )
 from protocol.messages import Message, RunState, encode
 from protocol.results import Result
@@ -82,7 +82,8 @@ class Responder:
         except StoreError:
             raise
         except MontemqError as error:
-            return ErrorReply(code=_code(error), text=str(error)[:2000])
+            code = _CODES.get(type(error), ErrorCode.INVALID)
+            return ErrorReply(code=code, text=str(error)[:2000])
 
     def _status(self, request: StatusRequest, now: float) -> Status:
         ledger, fleet = self._ledger, self._ledger.fleet
@@ -118,7 +119,7 @@ class Responder:
     def _results(self, request: ResultsRequest, now: float) -> Results:
         found = Results(result=self._result(request.run, now))
         if (size := len(encode(found))) > Results.limit:
-            raise UsageError(
+            raise ResultTooLargeError(
                 f"the result of run {request.run!r} takes {size} bytes, allowed in a reply are "
                 f"{Results.limit}; the aggregator's page has it, at /api/runs/{request.run}"
             )
@@ -170,7 +171,8 @@ class Responder:
         return books
 
 
-def _code(error: MontemqError) -> ErrorCode:
-    if isinstance(error, RunIdTakenError):
-        return ErrorCode.RUN_ID_TAKEN
-    return ErrorCode.UNKNOWN_RUN if isinstance(error, UnknownRunError) else ErrorCode.INVALID
+_CODES: Mapping[type[MontemqError], ErrorCode] = {
+    UnknownRunError: ErrorCode.UNKNOWN_RUN,
+    RunIdTakenError: ErrorCode.RUN_ID_TAKEN,
+    ResultTooLargeError: ErrorCode.TOO_LARGE,
+}

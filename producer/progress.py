@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from producer.attendant import Update
+from protocol.messages import TOLD_AUDITS
 from protocol.rate import Rate, clock_text, seconds_left, short_number
 from protocol.result_texts import with_error
 from protocol.sentences import counted
@@ -134,8 +135,11 @@ def estimate_text(update: Update) -> str:
 def fleet_text(update: Update) -> str:
     """Return how many consumers and slots are live in the run's pool.
 
-    Where all is computed, what the run still waits for tells more.
+    Where all is computed, what the run still waits for tells more, if there is any slot at all.
     """
-    if update.waits_for_audits:
-        return f"waiting for another machine to audit {counted(update.audits, 'chunk')}"
-    return f"{counted(update.consumers, 'consumer')}, {counted(update.slots, 'slot')}"
+    fleet = f"{counted(update.consumers, 'consumer')}, {counted(update.slots, 'slot')}"
+    if not update.waits_for_audits:
+        return fleet
+    least = "at least " if update.audits >= TOLD_AUDITS else ""
+    text = f"waiting for another machine to audit {least}{counted(update.audits, 'chunk')}"
+    return text if update.slots else f"{text}  {fleet}"

@@ -10,6 +10,7 @@ from protocol.errors import (
     MessageRefusedError,
     MontemqError,
     NoAggregatorError,
+    ResultTooLargeError,
     RunIdTakenError,
     UnknownRunError,
     UsageError,
@@ -29,6 +30,7 @@ _ERRORS: dict[ErrorCode, type[MontemqError]] = {
     ErrorCode.INVALID: UsageError,
     ErrorCode.UNKNOWN_RUN: UnknownRunError,
     ErrorCode.RUN_ID_TAKEN: RunIdTakenError,
+    ErrorCode.TOO_LARGE: ResultTooLargeError,
 }
 
 
@@ -39,7 +41,7 @@ async def ask(
 
     Raises
     ------
-    UsageError, UnknownRunError, RunIdTakenError
+    UsageError, UnknownRunError, RunIdTakenError, ResultTooLargeError
         The aggregator did not carry it out, and says why.
     NoAggregatorError
         Nobody answered within this many seconds, or not in a way that we understand.

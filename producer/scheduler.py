@@ -8,6 +8,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from producer.audits import Audits
 from producer.chunks import Chunks
@@ -213,7 +214,9 @@ class Scheduler:
                 self._lateness.copied()
                 self._reissued[Reissue.LATE] += 1
                 yield Publish(self._issue(late, now))
-        for audit in self._audits.due(now, self.window, self._audit_patience):
+        tail = not (self._issued or self._todo or self._resting) and self._audits.all_outstanding
+        patience = partial(self._audit_patience, tail=tail)
+        for audit in self._audits.due(now, self.window, patience):
             yield Publish(self._issue_audit(audit, now))
         if self._holds_back:
             return
@@ -264,9 +267,8 @@ class Scheduler:
         self._audits.issued(audit, chunk.attempt, now)
         return chunk
 
-    def _audit_patience(self, audit: WantedAudit, copies: int) -> float:
+    def _audit_patience(self, audit: WantedAudit, copies: int, *, tail: bool) -> float:
         seconds = self._sizing.seconds(audit.cell, audit.blocks)
-        tail = not (self._issued or self._todo or self._resting) and self._audits.all_outstanding
         return self._lateness.patience(seconds, tail=tail) * 2.0 ** min(copies, 60)
 
     def _weigh(self, now: float) -> None:

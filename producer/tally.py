@@ -19,7 +19,7 @@ class Tally:
     returned
         Those of them that no queue takes.
     rejected
-        Messages that were refused.
+        Events that were refused.
     unconfirmed
         Those of which the broker has said nothing yet.
     reissued

@@ -136,6 +136,10 @@ class UnknownRunError(MontemqError):
     exit_code = 2
 
 
+class ResultTooLargeError(MontemqError):
+    """The result of a run does not fit into a reply; the text says where else it can be had."""
+
+
 class NotFiniteError(MontemqError):
     """A model returned NaN or an infinity."""
 

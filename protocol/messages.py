@@ -339,7 +339,7 @@ class LeaderTotals(Strict):
     blockings
         How often the broker blocked the connection.
     rejected
-        Messages that it refused.
+        Events that it refused.
     confirm_seconds
         How long the broker took to confirm chunks.
     confirms
@@ -412,7 +412,10 @@ class WantedAudit(Strict):
 
 
 MAX_WANTED_AUDITS = 1_000
-"""Audits that one message tells of."""
+"""Audits that one message may tell of."""
+
+TOLD_AUDITS = 200
+"""Audits that ours tell of: the oldest, the others follow when these are done."""
 
 WantedAudits = Annotated[tuple[WantedAudit, ...], Field(max_length=MAX_WANTED_AUDITS)]
 

@@ -352,6 +352,7 @@ class ErrorCode(StrEnum):
     INVALID = "invalid"
     UNKNOWN_RUN = "unknown_run"
     RUN_ID_TAKEN = "run_id_taken"
+    TOO_LARGE = "too_large"
 
 
 class ErrorReply(Message):

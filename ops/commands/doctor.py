@@ -154,7 +154,8 @@ async def _behind(broker: Broker) -> list[Check]:
                 return [Check("topology", False, text, 3)]
             text = "all queues of pool 'default' are there"
             if untold:
-                text += f", but for {', '.join(untold)}, which this user is told nothing of"
+                names = ", ".join(untold)
+                text = f"no queue is known to be missing; of {names} this user is told nothing"
             checks = [Check("topology", True, text)]
             checks.append(await _rights(link))
             return [*checks, *[check async for check in _services(link)]]

@@ -30,7 +30,7 @@ class Idleness:
     _looked: float = 0.0
 
     def look(self, now: float, parties: Iterable[Party]) -> None:
-        """See, now and then, which runs wait; one more audit that is settled ends a wait."""
+        """See, now and then, which runs wait; a wait ends once another number of audits is left."""
         if now - self._looked < LOOK_SECONDS:
             return
         self._looked = now

@@ -196,20 +196,28 @@ def believe_the_clock(patch: Patch) -> None:
         patch.setattr(module, "run_status", naive)
 
 
+ANYTHING = "seed "
+"""With it begins whatever is told of a schedule that went wrong."""
+
+
 @pytest.mark.parametrize(
-    "sabotage",
+    ("sabotage", "says"),
     [
-        pytest.param(merge_twice, id="duplicates"),
-        pytest.param(count_instead_of_order, id="another order"),
-        pytest.param(never_ask_what_is_missing, id="lost events"),
-        pytest.param(never_look_at_a_held_lock_again, id="deaths of producers"),
-        pytest.param(look_at_what_is_declared_only, id="deaths of services"),
-        pytest.param(never_hear_of_audits_that_were_declined, id="idle machines beside audits"),
-        pytest.param(believe_the_clock, id="clock jumps"),
+        pytest.param(merge_twice, ANYTHING, id="duplicates"),
+        pytest.param(count_instead_of_order, ANYTHING, id="another order"),
+        pytest.param(never_ask_what_is_missing, ANYTHING, id="lost events"),
+        pytest.param(never_look_at_a_held_lock_again, ANYTHING, id="deaths of producers"),
+        pytest.param(look_at_what_is_declared_only, ANYTHING, id="deaths of services"),
+        pytest.param(
+            never_hear_of_audits_that_were_declined,
+            "machines idled",
+            id="idle machines beside audits",
+        ),
+        pytest.param(believe_the_clock, ANYTHING, id="clock jumps"),
     ],
 )
 def test_the_schedules_find_whatever_does_not_withstand(
-    sabotage: Callable[[Patch], None], monkeypatch: Patch
+    sabotage: Callable[[Patch], None], says: str, monkeypatch: Patch
 ) -> None:
     sabotage(monkeypatch)
-    assert any(_outcome(seed)[0] for seed in range(100))
+    assert any(says in (_outcome(seed)[0] or "") for seed in range(100))

@@ -271,7 +271,8 @@ BODIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         }), max_size=2).map(tuple),
     }),
     "error_reply.v1": st.fixed_dictionaries({
-        "code": st.sampled_from(["invalid", "unknown_run", "run_id_taken"]), "text": sentences,
+        "code": st.sampled_from(["invalid", "unknown_run", "run_id_taken", "too_large"]),
+        "text": sentences,
     }),
     "store.v1": st.fixed_dictionaries({"store": words}),
     "control.v1": st.fixed_dictionaries({

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aggregator.auditor import DISPUTE_SECONDS, HEARD_SECONDS, PATIENCE_SECONDS
-from aggregator.audits import MAX_SETBACKS, MAX_TOLD, AuditOutcome
+from aggregator.audits import MAX_SETBACKS, AuditOutcome
 from aggregator.books import Outcome
 from aggregator.cells import Ending
 from aggregator.hosts import Hosts
@@ -22,6 +22,7 @@ from aggregator.store.sqlite import Store
 from aggregator.watch import Watch
 from protocol.definition import Definition
 from protocol.messages import (
+    TOLD_AUDITS,
     FailureKind,
     Finished,
     HostRefused,
@@ -359,9 +360,12 @@ def test_an_answer_repeats_which_attempts_gave_nothing_as_their_event_may_be_los
     assert bench.ledger.take_events(NOW)
     for _ in range(2):
         assert bench.ledger.missing(RUN).failed_attempts == (5, 7, 9)
-    for attempt in range(100, 101 + MAX_TOLD):
+    for _ in range(TOLD_AUDITS):
+        bench.fail("a", 0, 32, FailureKind.DECLINED, attempt=9)
+    assert bench.ledger.missing(RUN).failed_attempts == (5, 7, 9)
+    for attempt in range(100, 101 + TOLD_AUDITS):
         bench.fail("a", 0, 32, FailureKind.DECLINED, attempt=attempt)
-    assert bench.ledger.missing(RUN).failed_attempts == tuple(range(101, 101 + MAX_TOLD))
+    assert bench.ledger.missing(RUN).failed_attempts == tuple(range(101, 101 + TOLD_AUDITS))
 
 
 def test_a_run_on_which_two_hosts_differ_fails_where_no_third_comes(of: Definition) -> None:

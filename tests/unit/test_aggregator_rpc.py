@@ -153,7 +153,7 @@ def test_a_result_that_no_reply_can_hold_is_refused_in_one_sentence(
     monkeypatch.setattr(Results, "limit", size - 1)
     answer = desk.ask(ResultsRequest(run=RUN))
     assert isinstance(answer, ErrorReply)
-    assert answer.code == ErrorCode.INVALID
+    assert answer.code == ErrorCode.TOO_LARGE
     assert f"takes {size} bytes, allowed in a reply are {size - 1}; the agg" in answer.text
 
 

@@ -13,7 +13,7 @@ from producer.session import Update
 from producer.status_table import status_table
 from producer.tables import print_result, result_table
 from protocol.definition import Lane, Stop
-from protocol.messages import Headline, RunState
+from protocol.messages import TOLD_AUDITS, Headline, RunState
 from protocol.result_texts import footnotes, title, with_error
 from protocol.results import CellResult, EndedBy, Estimate, Quantile, Result
 from protocol.rpc_messages import RunStatus, Status
@@ -435,6 +435,12 @@ def test_a_run_that_waits_for_its_audits_says_so(monkeypatch: pytest.MonkeyPatch
         "run-1  100.0%  price 5.782 ± 0.012  waiting for another machine to audit 3 chunks",
     ]
     assert "machine to audit 1 chunk " in on_a_terminal(update(audits=1, merged_samples=1000))
+    [line] = lines(update(audits=199, merged_samples=1000))
+    assert line.endswith("machine to audit 199 chunks")
+    [line] = lines(update(audits=TOLD_AUDITS, merged_samples=1000))
+    assert line.endswith("waiting for another machine to audit at least 200 chunks")
+    [line] = lines(update(audits=3, merged_samples=1000, slots=0))
+    assert line.endswith("waiting for another machine to audit 3 chunks  1 consumer, 0 slots")
 
 
 def test_the_first_second_of_a_run_prints_no_line() -> None:
