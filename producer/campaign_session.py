@@ -17,6 +17,7 @@ from protocol.amqp_aio import no_aggregator
 from protocol.errors import (
     BrokerError,
     BrokerRefusedError,
+    ResultTooLargeError,
     RunCancelledError,
     RunFailedError,
     RunIdTakenError,
@@ -202,6 +203,8 @@ class CampaignSession:
             self._note(name, Stage.FAILED, str(error), error.partial)
         except RunCancelledError as error:
             self._note(name, Stage.CANCELLED, str(error), error.partial)
+        except ResultTooLargeError as error:
+            self._note(name, Stage.FAILED, str(error))
         except UsageError as error:
             run = self._campaign.run_id(name)
             self._note(name, Stage.FAILED, f"run '{run}' was not declared: {error}")

@@ -176,6 +176,27 @@ def test_without_an_aggregator_whoever_needs_one_says_so_and_consumers_wait(site
     assert_doctor_says(site, site.broker, "aggregator", "no aggregator answered")
 
 
+def test_a_result_that_no_reply_can_hold_is_no_wrong_usage(site: Site) -> None:
+    (site.folder / "sitecustomize.py").write_text(
+        "from protocol.rpc_messages import Results\nResults.limit = 100\n", encoding="ascii"
+    )
+    (site.folder / "chain.toml").write_text(
+        '[campaign]\nid = "desk"\n[runs.pi]\nrun = { model = "pi" }\nstop = { samples = 65_536 }\n',
+        encoding="ascii",
+    )
+    site.aggregator(path=str(site.folder)).ready()
+    site.consumer().ready()
+    where = "allowed in a reply are 100; the aggregator's page has it, at /api/runs/"
+    for arguments, run, code in (
+        (("run", "pi", "--samples", "1000", "--id", "large"), "large", 1),
+        (("results", "large"), "large", 1),
+        (("run", "chain.toml"), "desk-pi", 5),
+    ):
+        ended = site.command(*arguments)
+        assert ended.code == code, ended.err
+        assert f"{where}{run}" in ended.err
+
+
 def test_without_consumers_a_run_says_what_it_waits_for(site: Site) -> None:
     site.aggregator().ready()
     run = site.start("run", "pi", "--samples", "1000", "--id", "waits", "--timeout", "6")
