@@ -8,7 +8,7 @@ from enum import StrEnum
 from protocol import topology as t
 from protocol.amqp_locks import SECOND
 from protocol.errors import UsageError
-from protocol.machines import machine_user
+from protocol.machines import machine_of, machine_user
 
 NOTHING = "^$"
 _OWN_QUEUE = r"amq\.gen-.*"
@@ -76,6 +76,11 @@ class User:
     def rights(self) -> Rights:
         """What this user may do."""
         return _RIGHTS[self.role] if self.role is not Role.CONSUMER else _consumer(self.name)
+
+
+def asks_nobody(user: str) -> bool:
+    """Say whether a user has a role that neither follows runs nor asks the aggregator."""
+    return user == Role.AGGREGATOR or machine_of(user) is not None
 
 
 def _any(*names: str, patterns: tuple[str, ...] = ()) -> str:

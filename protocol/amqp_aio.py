@@ -20,7 +20,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.abc import DeliveredMessage
 
 from protocol import broker_errors, topology
-from protocol.amqp_aio_errors import ended, translated
+from protocol.amqp_aio_errors import detail, ended, translated
 from protocol.amqp_aio_stream import Stream
 from protocol.amqp_aio_wire import Connection, Wire
 from protocol.amqp_frames import PERSISTENT, TRANSIENT
@@ -494,7 +494,7 @@ class Link:
     def _on_close(self, _: object, error: BaseException | None = None) -> None:
         error = ended(error)
         if error is not None and not self.closed.is_set():
-            self.reason = str(error) or type(error).__name__
+            self.reason = detail(error)
         self._end()
         self._stream.close(error)
         for future in self._replies.values():

@@ -50,8 +50,9 @@ def ended(error: BaseException | None) -> BaseException | None:
     return aio_errors.AMQPConnectionError(text)
 
 
-def _detail(error: BaseException) -> str:
-    return " ".join(str(argument) for argument in error.args)
+def detail(error: BaseException) -> str:
+    """Return what an error says; the library's are no errors of the system, whatever they print."""
+    return " ".join(str(argument) for argument in error.args) or type(error).__name__
 
 
 def _vhost_or_foreign(broker: Broker, error: BaseException) -> BrokerError:
@@ -62,7 +63,7 @@ def _vhost_or_foreign(broker: Broker, error: BaseException) -> BrokerError:
 
 
 def _lost(broker: Broker, error: BaseException) -> BrokerError:
-    return broker_errors.lost(broker, _detail(error))
+    return broker_errors.lost(broker, detail(error))
 
 
 def _unreachable(broker: Broker, error: BaseException) -> BrokerError:
@@ -77,15 +78,15 @@ _TRANSLATIONS: tuple[tuple[type[BaseException], Sentence], ...] = (
     (aio_errors.ProbableAuthenticationError, lambda b, _: broker_errors.wrong_password(b)),
     (
         aiormq.exceptions.ConnectionNotAllowed,
-        lambda b, e: broker_errors.refused_vhost(b, _detail(e)),
+        lambda b, e: broker_errors.refused_vhost(b, detail(e)),
     ),
     (aiormq.exceptions.InvalidFrameError, _vhost_or_foreign),
-    (aio_errors.ChannelNotFoundEntity, lambda b, e: broker_errors.missing(b, _detail(e))),
-    (aiormq.exceptions.ChannelLockedResource, lambda _, e: LockedError(_detail(e))),
-    (aiormq.exceptions.ChannelAccessRefused, lambda b, e: broker_errors.denied(b, _detail(e))),
+    (aio_errors.ChannelNotFoundEntity, lambda b, e: broker_errors.missing(b, detail(e))),
+    (aiormq.exceptions.ChannelLockedResource, lambda _, e: LockedError(detail(e))),
+    (aiormq.exceptions.ChannelAccessRefused, lambda b, e: broker_errors.denied(b, detail(e))),
     (
         aio_errors.ChannelPreconditionFailed,
-        lambda b, e: broker_errors.other_topology(b, _detail(e)),
+        lambda b, e: broker_errors.other_topology(b, detail(e)),
     ),
     (aiormq.exceptions.ChannelClosed, _lost),
     (aiormq.exceptions.ChannelInvalidStateError, lambda b, _: broker_errors.lost(b)),

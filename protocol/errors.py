@@ -12,6 +12,11 @@ class MontemqError(Exception):
     exit_code = 1
 
 
+def unread(error: OSError | UnicodeDecodeError) -> str:
+    """Return why a file cannot be read, without its name."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 class UsageError(MontemqError):
     """The command, run file or parameters are wrong; the text names field, value and rule."""
 

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
-from protocol.errors import UsageError
+from protocol.errors import UsageError, unread
 from protocol.tls import CA_FILE_VARIABLE, CERT_FILE_VARIABLE, KEY_FILE_VARIABLE, TlsFiles
 
 AMQP_URL_VARIABLE = "MONTEMQ_AMQP_URL"
@@ -156,7 +156,9 @@ def _password(parts: SplitResult, password_file: str | None, tls: TlsFiles | Non
             with open(password_file, encoding="utf-8") as file:  # noqa: PTH123 - one read
                 return file.read().strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"the password file cannot be read: {error}") from None
+            raise UsageError(
+                f"the password file {password_file} cannot be read: {unread(error)}"
+            ) from None
     if parts.password is not None:
         return unquote(parts.password)
     return "" if tls is not None and tls.cert is not None else "guest"

@@ -96,6 +96,23 @@ def definitions(
     click.echo(json.dumps(document, indent=2))
 
 
+def _definitions(_: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse what RabbitMQ would pass over in silence."""
+    if path is None:
+        return None
+    option = f"{parameter.opts[0]} {path}"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{option} is no JSON: {error}") from None
+    if not isinstance(found, dict) or {"name": options.VHOST} not in found.get("vhosts", ()):
+        raise UsageError(
+            f"{option} has no virtual host '{options.VHOST}': it must be what "
+            "`montemq broker definitions` prints"
+        )
+    return path
+
+
 @broker.command(name="run")
 @click.option("--listen", default=f"{LOOPBACK}:{DEFAULT_PORT}", show_default=True, help="HOST:PORT")
 @click.option(
@@ -109,6 +126,7 @@ def definitions(
     "--definitions",
     "document",
     type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+    callback=_definitions,
     help="What `montemq broker definitions` has printed, instead of one user.",
 )
 @click.option("--cert-file", type=_FILE, help="Listen for amqps:// with this certificate.")

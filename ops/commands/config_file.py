@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from protocol.errors import UsageError
+from protocol.errors import UsageError, unread
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -33,7 +33,7 @@ def _read(context: click.Context, _: click.Parameter, path: Path | None) -> None
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the configuration {path} cannot be read: {error}") from None
+        raise UsageError(f"the configuration {path} cannot be read: {unread(error)}") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"the configuration {path} is no TOML: {error}") from None
     context.default_map = defaults(context, table, path)

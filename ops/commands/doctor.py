@@ -17,12 +17,13 @@ import click
 
 from ops.broker_exposure import guest_may_log_in, plain_listeners
 from ops.broker_holes import AS_OF, holes, version_of
+from ops.broker_roles import asks_nobody
 from ops.commands import options
 from producer.rpc import ask
 from protocol.amqp_aio import Link
 from protocol.amqp_probe import ServerInfo, probe
 from protocol.amqp_rights import superfluous
-from protocol.errors import BrokerError, MontemqError
+from protocol.errors import BrokerError, BrokerRefusedError, MontemqError
 from protocol.rpc_messages import Status, StatusRequest
 from protocol.sentences import counted
 from protocol.settings import Broker
@@ -171,7 +172,12 @@ async def _services(link: Link) -> AsyncIterator[Check]:
         await link.subscribe(EVENTS, ("run.*.finished",), ignore)
         status = await ask(link, StatusRequest(), Status, ANSWER_SECONDS)
     except BrokerError as error:
-        yield Check("aggregator", False, str(error), error.exit_code)
+        user = link.broker.user
+        if isinstance(error, BrokerRefusedError) and asks_nobody(user):
+            text = f"user '{user}' may not ask the aggregator, as nobody of its role needs to"
+            yield Check("permissions", True, text)
+        else:
+            yield Check("aggregator", False, str(error), error.exit_code)
         return
     yield Check("permissions", True, f"user '{link.broker.user}' may ask and may follow runs")
     yield Check("aggregator", True, f"answers; {len(status.runs)} runs known")

@@ -15,7 +15,7 @@ from ops.broker_roles import User
 from ops.commands import options
 from ops.password_files import password_file as password_file_of
 from ops.password_files import password_of
-from protocol.errors import UsageError
+from protocol.errors import UsageError, unread
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -62,7 +62,9 @@ def _keeper(
         try:
             secret = password.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--management-password-file cannot be read: {error}") from None
+            raise UsageError(
+                f"--management-password-file {password} cannot be read: {unread(error)}"
+            ) from None
         return Management(url, user, secret)
     if data_dir is not None:
         return BrokerDirectory(data_dir).control()

@@ -11,7 +11,7 @@ import click
 
 from ops.commands import options
 from ops.systemd_units import Service, Unit
-from protocol.errors import UsageError
+from protocol.errors import UsageError, unread
 from protocol.settings import AMQP_URL_VARIABLE, Broker
 from protocol.tls import TlsFiles
 
@@ -96,7 +96,7 @@ def _content(path: str | None) -> str | None:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
+        raise UsageError(f"{path} cannot be read: {unread(error)}") from None
 
 
 def _program(*, user: bool) -> Path:

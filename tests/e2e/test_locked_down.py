@@ -147,7 +147,11 @@ def definitions(*options: str) -> str:
 def test_what_does_not_go_together_for_a_private_broker_is_refused(tmp_path: Path) -> None:
     for name in ("d", "c", "k"):
         (tmp_path / name).touch()
+    for name, text in (("d", '{"vhosts": [{"name": "montemq"}]}'), ("e", "[]"), ("f", "junk {")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
     wrong = {
+        ("--definitions", "e"): "has no virtual host 'montemq'",
+        ("--definitions", "f"): "is no JSON",
         ("--cert-file", "c"): "--cert-file and --key-file go together",
         ("--ca-file", "c"): "--ca-file needs them",
         ("--definitions", "d", "--user", "u", "--password-file", "k"): "exclude each other",

@@ -249,7 +249,7 @@ def test_the_whole_stack_works_with_these_users(
         assert submitted.code == 0, submitted.err
         waited = site.command("wait", "detached", "--json", broker=users("operator"))
         site.assert_answer(detached, waited)
-        for role in ("producer", "operator"):
+        for role in ("producer", "operator", "aggregator", ME):
             looked = site.command("doctor", broker=users(role))
             assert looked.code == 0, looked.out
         denied = site.command("status", broker=users(ME))

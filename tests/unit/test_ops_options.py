@@ -61,7 +61,7 @@ def test_a_password_may_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("s3cret\n")
     assert options.broker_of("amqp://u@h/", str(file)).password == "s3cret"  # noqa: S105 - a made-up one
-    with pytest.raises(UsageError, match="the password file cannot be read"):
+    with pytest.raises(UsageError, match=r"the password file .* cannot be read"):
         options.broker_of("amqp://u@h/", str(tmp_path / "none"))
 
 

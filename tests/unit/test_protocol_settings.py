@@ -136,10 +136,12 @@ def test_a_password_file_wins_over_the_address(tmp_path: Path) -> None:
 
 
 def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"password file cannot be read: .*absent"):
+    with pytest.raises(
+        UsageError, match=r"password file .*absent cannot be read: No such file or directory"
+    ):
         broker_from_url("amqp://u@host", str(tmp_path / "absent"))
     (tmp_path / "binary").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(UsageError, match="password file cannot be read"):
+    with pytest.raises(UsageError, match=r"password file .* cannot be read"):
         broker_from_url("amqp://u@host", str(tmp_path / "binary"))
 
 
