@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -98,6 +99,7 @@ async def _see_to_its_end(
         nonlocal interrupted
         if interrupted:  # whoever asks twice does not want to wait for anything
             restore()
+            os.write(sys.stderr.fileno(), f"montemq: {_left_at_once(run, how)}\n".encode())
             os._exit(RunInterruptedError.exit_code)
         interrupted = True
         work.cancel()
@@ -141,6 +143,13 @@ async def _cancelled(broker: Broker, run: str) -> str:
         return f"run '{run}' is not cancelled: {error}; end it with `montemq cancel {run}`"
     raise_unless_finished(run, RunState(answer.state), "see `montemq status`")
     return f"run '{run}' had finished already; `montemq results {run}` shows it"
+
+
+def _left_at_once(run: str, how: Following) -> str:
+    """Return what to say to whoever waits for nothing any more."""
+    if how.cancels:
+        return f"run '{run}' may go on: end it with `montemq cancel {run}`"
+    return f"stopped following run '{run}'; `montemq status {run}` shows how it stands"
 
 
 def _how_to_go_on(run: str, *, declared: bool | None, served: bool | None) -> str:

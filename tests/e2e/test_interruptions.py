@@ -80,7 +80,10 @@ def test_a_second_interruption_ends_at_once(site: Site, aggregator: Service) -> 
     run.send(signal.SIGINT)
     ended = run.wait()
     assert ended.code == 130
-    assert "cancel" not in ended.err
+    assert ended.err.endswith(
+        "montemq: run 'twice' may go on: end it with `montemq cancel twice`\n"
+    )
+    assert "cancelled" not in ended.err
 
 
 def test_an_interruption_that_cannot_cancel_says_so(site: Site, aggregator: Service) -> None:
