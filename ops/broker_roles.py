@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from protocol import topology as t
-from protocol.amqp_locks import SECOND
 from protocol.errors import UsageError
 from protocol.machines import machine_of, machine_user
 
@@ -88,11 +87,6 @@ def _any(*names: str, patterns: tuple[str, ...] = ()) -> str:
     return f"^({'|'.join([*map(re.escape, names), *patterns])})$"
 
 
-def _lock(name: str) -> str:
-    """Return what matches both queues of a lock."""
-    return f"{re.escape(name)}({re.escape(SECOND)})?"
-
-
 def _subscriber(
     *,
     locks: tuple[str, ...] = (),
@@ -125,13 +119,16 @@ def _consumer(user: str) -> Rights:
 
 _RIGHTS = {
     Role.PRODUCER: _subscriber(
-        locks=(_lock(t.PRODUCER_LOCK), f"{re.escape(t.leader_lock(''))}.*"),
+        locks=(
+            *map(re.escape, t.lock_queues(t.PRODUCER_LOCK)),
+            f"{re.escape(t.leader_lock(''))}.*",
+        ),
         writes=(t.WORK, t.TELEMETRY),
         topics={t.TELEMETRY: Topics(write=_any(Role.PRODUCER))},
     ),
     Role.OPERATOR: _subscriber(writes=(t.CONTROL,)),
     Role.AGGREGATOR: Rights(
-        configure=_any(patterns=(_lock(t.AGGREGATOR_LOCK),)),
+        configure=_any(*t.lock_queues(t.AGGREGATOR_LOCK)),
         # A reply goes through the default exchange; a standby asks the active one for its store.
         write=_any(t.EVENTS, t.RPC, "amq.default"),
         read=_any(t.RESULTS_QUEUE, t.TELEMETRY_QUEUE, t.RPC_QUEUE, t.DEAD_QUEUE, t.STORE_QUEUE),

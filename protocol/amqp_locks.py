@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
+from protocol import topology
 from protocol.amqp_aio import Link
 from protocol.errors import BrokerRefusedError, LockedError
 from protocol.settings import Broker
@@ -23,9 +24,6 @@ CLAIM_SECONDS = 60.0
 
 KEEPS_FALLEN = (4, 2)
 """The first release that does."""
-
-SECOND = ".second"
-"""What is added to the name of a lock for its second queue."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +42,16 @@ class _Claim:
 
 
 class Locks:
-    """The locks of a process.
+    """The locks of a process."""
 
-    Parameters
-    ----------
-    since
-        The first release with which second queues are needed.
-    """
-
-    def __init__(self, since: tuple[int, ...] = KEEPS_FALLEN) -> None:
-        self._since = since
+    def __init__(self) -> None:
         self._claims: dict[str, _Claim] = {}
         self._forgot_at = time.monotonic()
         self._looked: dict[Broker, tuple[float, bool]] = {}
 
     async def take(self, link: Link, name: str) -> bool:
         """Take a lock unless somebody else holds it; say whether this link has it now."""
-        if link.release < self._since:
+        if link.release < KEEPS_FALLEN:
             return await link.try_lock(name)
         self._forget_stale()
         before = self._claims.get(name)
@@ -69,7 +60,7 @@ class Locks:
         fallen = await self._fallen(before)
         # Never a passive declaration: the broker may look for a fallen queue for a minute.
         taken = None
-        for queue in (name, name + SECOND):
+        for queue in topology.lock_queues(name):
             if await link.try_lock(queue):
                 if taken is None:
                     taken = queue
@@ -124,9 +115,10 @@ class Locks:
 async def is_held(link: Link, name: str) -> bool:
     """Say whether anybody holds a lock, without taking it; who may not know takes it for held."""
     try:
-        if await link.is_locked(name):
+        first, second = topology.lock_queues(name)
+        if await link.is_locked(first):
             return True
-        return link.release >= KEEPS_FALLEN and await link.is_locked(name + SECOND)
+        return link.release >= KEEPS_FALLEN and await link.is_locked(second)
     except BrokerRefusedError:
         return True
 

@@ -72,6 +72,11 @@ def work_queue(pool: str, lane: Lane) -> str:
     return f"{WORK}.{pool}.{lane}.q"
 
 
+def lock_queues(name: str) -> tuple[str, str]:
+    """Return the queue of a lock, and the one in its place while the first outlives its node."""
+    return name, f"{name}.second"
+
+
 def leader_lock(run: str) -> str:
     """Return the exclusive queue that the producer scheduling this run holds."""
     return f"mc.leader.{run}"
